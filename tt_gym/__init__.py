@@ -1,0 +1,1 @@
+"""Task Tokens as Gymnasium environments."""

@@ -1,0 +1,6 @@
+"""Humanoids: what a body is, independent of the simulator and of the task."""
+
+from tt_gym.humanoids.deepmimic import DEEPMIMIC
+from tt_gym.humanoids.humanoid import Body, Humanoid
+
+__all__ = ["DEEPMIMIC", "Body", "Humanoid"]

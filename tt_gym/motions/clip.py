@@ -1,0 +1,168 @@
+"""A motion clip, its file format and the edits that keep it a clip."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tt_gym import rotations
+from tt_gym.humanoids import Humanoid
+
+FPS = 30
+"""Frame rate of every clip after reading, equal to the control rate, Hz."""
+
+
+class ClipError(ValueError):
+    """A clip file that cannot be used; the text names file, frame and field."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """A motion of one humanoid at ``FPS`` frames per second.
+
+    Attributes:
+        name: unique among the clips used together.
+        root_pos: (T, 3), m, world, z up.
+        joint_rot: rotation of every body relative to its parent (the root's: world), (T, B, 4).
+        loop: whether the last frame leads back into the first.
+        source: where it was recorded and under which terms.
+    """
+
+    name: str
+    root_pos: Tensor
+    joint_rot: Tensor
+    loop: bool
+    source: str
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return self.root_pos.shape[0]
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first to the last frame."""
+        return (self.num_frames - 1) / FPS
+
+
+def save_clip(clip: Clip, path: str | Path) -> None:
+    """Write a clip as ``.npz`` (float32 arrays and a JSON header)."""
+    header = {"name": clip.name, "loop": clip.loop, "source": clip.source, "fps": FPS}
+    np.savez_compressed(
+        path,
+        root_pos=clip.root_pos.numpy().astype(np.float32),
+        joint_rot=clip.joint_rot.numpy().astype(np.float32),
+        header=np.array(json.dumps(header)),
+    )
+
+
+def load_clip(path: str | Path) -> Clip:
+    """Read a clip that :func:`save_clip` wrote.
+
+    Raises:
+        ClipError: the file is missing, truncated or not such a clip.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            root_pos, joint_rot = arrays["root_pos"], arrays["joint_rot"]
+            header = json.loads(str(arrays["header"]))
+    except FileNotFoundError:
+        raise ClipError(f"{path}: no such clip file") from None
+    except KeyError as error:
+        raise ClipError(f"{path}: field {error.args[0]!r} is missing; not a tt_gym clip") from error
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise ClipError(f"{path}: not a readable .npz clip ({error})") from error
+    check_arrays(path, root_pos, joint_rot)
+    if header["fps"] != FPS:
+        raise ClipError(f"{path}: field 'fps' is {header['fps']}, must be {FPS}")
+    return Clip(
+        name=header["name"],
+        root_pos=torch.from_numpy(root_pos),
+        joint_rot=torch.from_numpy(joint_rot),
+        loop=bool(header["loop"]),
+        source=header["source"],
+    )
+
+
+def check_arrays(path: Path, root_pos: np.ndarray, joint_rot: np.ndarray) -> None:
+    """Raise ClipError, naming frame and field, unless the arrays form a motion."""
+    if root_pos.ndim != 2 or root_pos.shape[1:] != (3,) or len(root_pos) < 2:
+        raise ClipError(f"{path}: field 'root_pos' must be (T >= 2, 3), got {root_pos.shape}")
+    if joint_rot.ndim != 3 or joint_rot.shape[2] != 4 or len(joint_rot) != len(root_pos):
+        raise ClipError(
+            f"{path}: field 'joint_rot' must be ({len(root_pos)}, B, 4), got {joint_rot.shape}"
+        )
+    norms = np.linalg.norm(joint_rot, axis=-1)
+    for field, bad in (
+        ("root_pos", ~np.isfinite(root_pos).all(axis=1)),
+        ("joint_rot", ~(np.abs(norms - 1.0) < 1e-3).all(axis=1)),
+    ):
+        if bad.any():
+            frame = int(np.flatnonzero(bad)[0])
+            raise ClipError(f"{path}: frame {frame}: field {field!r} is not finite and of unit norm")
+
+
+def resample(times_s: Tensor, root_pos: Tensor, joint_rot: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring frames at increasing times (T,) s to a grid of ``FPS``; positions lerp, rotations slerp."""
+    count = int(torch.floor(times_s[-1] * FPS + 1e-4)) + 1
+    grid = torch.arange(count, dtype=times_s.dtype) / FPS
+    left = (torch.searchsorted(times_s, grid, right=True) - 1).clamp(0, len(times_s) - 2)
+    span = times_s[left + 1] - times_s[left]
+    fraction = ((grid - times_s[left]) / span).clamp(0.0, 1.0).unsqueeze(-1)
+    pos = torch.lerp(root_pos[left], root_pos[left + 1], fraction)
+    rot = rotations.slerp(joint_rot[left], joint_rot[left + 1], fraction.unsqueeze(-1))
+    return pos, rotations.quat_normalize(rot)
+
+
+def mirror(clip: Clip, humanoid: Humanoid) -> Clip:
+    """The same motion with left and right exchanged (reflection in the x-z plane)."""
+    flip_pos = torch.tensor([1.0, -1.0, 1.0])
+    flip_rot = torch.tensor([1.0, -1.0, 1.0, -1.0])
+    swapped = clip.joint_rot[:, list(humanoid.mirrored_bodies)]
+    return dataclasses.replace(
+        clip,
+        name=f"{clip.name}_mirror",
+        root_pos=clip.root_pos * flip_pos,
+        joint_rot=swapped * flip_rot,
+    )
+
+
+def unroll(clip: Clip, duration_s: float) -> Clip:
+    """Repeat a looping clip until it lasts ``duration_s``; travel and turn add up. Others stay."""
+    if not clip.loop:
+        return clip
+    pos, rot = [clip.root_pos], [clip.joint_rot]
+    frames = clip.num_frames
+    while frames <= duration_s * FPS:
+        yaw = rotations.heading(rot[-1][-1, 0]) - rotations.heading(clip.joint_rot[0, 0])
+        shift = clip.root_pos[1:] - clip.root_pos[0]
+        plane = rotations.rotate_xy(yaw, shift[:, :2]) + pos[-1][-1, :2]
+        pos.append(torch.cat((plane, clip.root_pos[1:, 2:]), dim=-1))
+        turned = clip.joint_rot[1:].clone()
+        turned[:, 0] = rotations.quat_multiply(rotations.yaw_quat(yaw), turned[:, 0])
+        rot.append(turned)
+        frames += clip.num_frames - 1
+    return dataclasses.replace(clip, root_pos=torch.cat(pos), joint_rot=torch.cat(rot), loop=False)
+
+
+def lift(clip: Clip, humanoid: Humanoid, percentile: float = 10.0) -> Clip:
+    """Raise a clip whose typical low point is below the floor, so that resets do not throw it up.
+
+    Args:
+        clip: moved up by minus the given percentile of its lowest collision point, never down.
+        humanoid: whose shapes touch the floor.
+        percentile: of frames that may stay below.
+    """
+    qpos = humanoid.qpos_from_pose(clip.root_pos, clip.joint_rot)
+    pos, rot, _, _ = humanoid.forward_kinematics(qpos, torch.zeros(len(qpos), humanoid.nv))
+    depth = torch.quantile(humanoid.lowest_point(pos, rot), percentile / 100.0)
+    raised = clip.root_pos.clone()
+    raised[:, 2] += torch.relu(-depth)
+    return dataclasses.replace(clip, root_pos=raised)

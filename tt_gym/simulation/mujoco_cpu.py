@@ -1,0 +1,260 @@
+"""MuJoCo on the CPU: a batch of simulations stepped in C++ threads."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+
+import mujoco
+import numpy as np
+import torch
+from mujoco.batch import Batch
+from torch import Tensor
+
+from tt_gym.humanoids import Humanoid
+from tt_gym.humanoids.humanoid import FLOOR_BIT, LIMB_BIT, OBJECT_BIT
+from tt_gym.simulation.state import DECIMATION, TIMESTEP, BodyState, BoxObject
+
+_DIVERGENCE_WARNINGS = [
+    int(mujoco.mjtWarning.mjWARN_BADQPOS),
+    int(mujoco.mjtWarning.mjWARN_BADQVEL),
+    int(mujoco.mjtWarning.mjWARN_BADQACC),
+]
+_MAX_SPEED = 1e3  # rad/s or m/s: far above anything a humanoid does, long before MuJoCo's own 1e10
+_PARAMETERS = {"gravity": "opt.gravity", "friction": "geom_friction", "body_mass": "body_mass"}
+
+
+@functools.cache
+def _quiet_warnings() -> None:
+    """Divergence is counted by us; MuJoCo would also print it and write MUJOCO_LOG.TXT."""
+    config = mujoco.MjLogConfig.get()
+    config.logto_console = config.logto_file = False
+    mujoco.MjLogConfig.set(config)
+
+
+def build_spec(
+    humanoid: Humanoid, objects: Sequence[BoxObject] = (), *, self_collision: bool = False
+) -> mujoco.MjSpec:
+    """The MuJoCo model: floor, humanoid, objects and contact sensors.
+
+    Returns:
+        A spec to compile; sensors come in the order net force per body, then force of each object on
+        each body.
+    """
+    spec = mujoco.MjSpec()
+    spec.compiler.degree = False
+    spec.option.timestep = TIMESTEP
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    spec.option.iterations = 10
+    spec.option.ls_iterations = 10
+    spec.visual.global_.offwidth = spec.visual.global_.offheight = 2048
+    _add_floor(spec)
+    humanoid.add_to(spec, self_collision=self_collision)
+    for item in objects:
+        node = spec.worldbody.add_body(name=item.name, pos=[2.0, 0.0, item.half_size[2]])
+        node.add_freejoint(name=item.name)
+        node.add_geom(
+            name=item.name,
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=item.half_size,
+            density=item.density,
+            contype=OBJECT_BIT,
+            conaffinity=FLOOR_BIT | LIMB_BIT | OBJECT_BIT,
+            rgba=item.rgba,
+        )
+    for name in humanoid.body_names:
+        _add_contact_sensor(spec, on=name)
+    for item in objects:
+        for name in humanoid.body_names:
+            _add_contact_sensor(spec, on=name, by=item.name)
+    return spec
+
+
+def _add_floor(spec: mujoco.MjSpec) -> None:
+    spec.add_texture(
+        name="floor",
+        type=mujoco.mjtTexture.mjTEXTURE_2D,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
+        rgb1=[0.80, 0.83, 0.86],
+        rgb2=[0.70, 0.74, 0.78],
+        width=512,
+        height=512,
+    )
+    spec.add_texture(
+        name="sky",
+        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=[0.75, 0.85, 0.95],
+        rgb2=[1.0, 1.0, 1.0],
+        width=128,
+        height=768,
+    )
+    material = spec.add_material(name="floor", texrepeat=[0.5, 0.5], texuniform=True)
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "floor"
+    spec.worldbody.add_geom(
+        name="floor",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=[0, 0, 1],
+        material="floor",
+        contype=FLOOR_BIT,
+        conaffinity=0,
+        friction=[1.0, 0.005, 0.0001],
+    )
+    spec.worldbody.add_light(
+        pos=[0, 0, 10], dir=[0.3, 0.2, -1], type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
+    )
+
+
+def _add_contact_sensor(spec: mujoco.MjSpec, *, on: str, by: str | None = None) -> None:
+    """Net contact force on a body, world frame, of everything or of one other body."""
+    sensor = spec.add_sensor(name=f"{by or 'all'}_on_{on}", type=mujoco.mjtSensor.mjSENS_CONTACT)
+    if by is not None:
+        sensor.objtype, sensor.objname = mujoco.mjtObj.mjOBJ_BODY, by
+    sensor.reftype, sensor.refname = mujoco.mjtObj.mjOBJ_BODY, on
+    # what to report (the force), how to reduce (3: net force), how many
+    sensor.intprm = [1 << int(mujoco.mjtConDataField.mjCONDATA_FORCE), 3, 1]
+
+
+class MujocoCpu:
+    """The :class:`~tt_gym.simulation.state.Simulator` on ``mujoco.batch.Batch``.
+
+    Args:
+        humanoid: what to simulate.
+        num_envs: N >= 1.
+        objects: free objects present in every environment.
+        self_collision: let limbs collide with each other.
+        num_threads: physics threads, 0 for all cores.
+
+    Raises:
+        ValueError: ``num_envs`` is not a positive integer.
+    """
+
+    def __init__(
+        self,
+        humanoid: Humanoid,
+        num_envs: int,
+        *,
+        objects: Sequence[BoxObject] = (),
+        self_collision: bool = False,
+        num_threads: int = 0,
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        _quiet_warnings()
+        self.humanoid, self.num_envs, self.objects = humanoid, num_envs, tuple(objects)
+        self.model = build_spec(humanoid, objects, self_collision=self_collision).compile()
+        threads = min(num_threads or os.cpu_count() or 1, num_envs)
+        self._batch = Batch(self.model, num_envs, nthread=threads, persistent=True)
+        self._qpos, self._qvel, self._ctrl = (self._bind(k) for k in ("qpos", "qvel", "ctrl"))
+        self._xpos, self._xquat = self._bind("xpos"), self._bind("xquat")
+        self._cvel, self._com = self._bind("cvel"), self._bind("subtree_com")
+        self._sensors = self._bind("sensordata")
+        self._root_of_body = self.model.body_rootid[1:]
+        self.diverged = torch.zeros(num_envs, dtype=torch.bool)
+        self._batch.forward()
+        self.state = self._read_state()
+
+    def _bind(self, name: str) -> np.ndarray:
+        return self._batch.bind(name)
+
+    @property
+    def qpos(self) -> Tensor:
+        """Copy of the generalised positions, (N, nq), float32."""
+        return torch.from_numpy(self._qpos.astype(np.float32))
+
+    @property
+    def qvel(self) -> Tensor:
+        """Copy of the generalised velocities, (N, nv), float32."""
+        return torch.from_numpy(self._qvel.astype(np.float32))
+
+    def parameter(self, name: str) -> np.ndarray:
+        """Live per-environment values of a physical parameter, to be written in place.
+
+        Args:
+            name: ``gravity`` (N, 3), m/s^2; ``friction`` (N, geoms, 3); ``body_mass`` (N, bodies), kg.
+                Call :meth:`update_constants` after writing masses.
+        """
+        if name not in _PARAMETERS:
+            raise ValueError(f"unknown parameter {name!r}; known: {', '.join(_PARAMETERS)}")
+        return self._batch.expand(_PARAMETERS[name])
+
+    def update_constants(self) -> None:
+        """Recompute what depends on masses (after writing :meth:`parameter` ``body_mass``)."""
+        self._batch.set_const()
+
+    def reset(self, ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:
+        """See :class:`~tt_gym.simulation.state.Simulator`."""
+        rows = ids.numpy()
+        self._batch.reset(rows, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self._qpos[rows] = qpos.numpy()
+        self._qvel[rows] = qvel.numpy()
+        self._batch.forward(rows)
+        self.diverged[ids] = False
+        self.state = self._read_state()
+
+    def step(self, pd_target: Tensor) -> BodyState:
+        """See :class:`~tt_gym.simulation.state.Simulator`."""
+        self._ctrl[:] = self.humanoid.geodesic_ctrl(self.qpos, pd_target).numpy()
+        before = self._divergence_count()
+        self._batch.step(nstep=DECIMATION, stage=mujoco.mjtStage.mjSTAGE_VEL)
+        blown_up = (self._divergence_count() > before) | ~(np.abs(self._qvel) < _MAX_SPEED).all(axis=1)
+        self.diverged = torch.from_numpy(blown_up)
+        self.state = self._read_state()
+        return self.state
+
+    def step_physics(self) -> None:
+        """One control step of bare physics with the current controls (for benchmarks)."""
+        self._batch.step(nstep=DECIMATION, stage=mujoco.mjtStage.mjSTAGE_VEL)
+
+    def get_state(self) -> np.ndarray:
+        """Everything that physics remembers, (N, nstate), for :meth:`set_state`."""
+        return self._batch.state.copy()
+
+    def set_state(self, state: np.ndarray) -> None:
+        """Restore what :meth:`get_state` gave, bit for bit.
+
+        Raises:
+            ValueError: the shape is that of another model or number of environments.
+        """
+        if state.shape != self._batch.state.shape:
+            raise ValueError(
+                f"state must have shape {self._batch.state.shape}, got {state.shape}: "
+                "it was saved with another num_envs or model"
+            )
+        self._batch.state[:] = state
+        self._batch.forward()
+        self._batch.state[:] = state  # forward touches the warm start
+        self.state = self._read_state()
+
+    def data(self, index: int, reuse: mujoco.MjData | None = None) -> mujoco.MjData:
+        """One environment's ``MjData``, for rendering."""
+        return self._batch.get_data(index, reuse)
+
+    def _divergence_count(self) -> np.ndarray:
+        return self._batch.warning[:, _DIVERGENCE_WARNINGS, 1].sum(axis=1)
+
+    def _read_state(self) -> BodyState:
+        """Bound arrays to tensors; velocities moved from the subtree's centre to the body origin."""
+        num_bodies = self.humanoid.num_bodies
+        pos = torch.from_numpy(self._xpos[:, 1:].astype(np.float32))
+        rot = torch.from_numpy(self._xquat[:, 1:].astype(np.float32))
+        spatial = torch.from_numpy(self._cvel[:, 1:].astype(np.float32))
+        com = torch.from_numpy(self._com[:, self._root_of_body].astype(np.float32))
+        ang_vel = spatial[..., :3]
+        vel = spatial[..., 3:] + torch.linalg.cross(ang_vel, pos - com)
+        forces = torch.from_numpy(self._sensors.astype(np.float32)).view(
+            self.num_envs, 1 + len(self.objects), num_bodies, 3
+        )
+        return BodyState(
+            pos=pos[:, :num_bodies],
+            rot=rot[:, :num_bodies],
+            vel=vel[:, :num_bodies],
+            ang_vel=ang_vel[:, :num_bodies],
+            contact_force=forces[:, 0],
+            object_pos=pos[:, num_bodies:],
+            object_rot=rot[:, num_bodies:],
+            object_vel=vel[:, num_bodies:],
+            object_ang_vel=ang_vel[:, num_bodies:],
+            object_contact_force=forces[:, 1:],
+        )
