@@ -1,1 +1,21 @@
-"""Task Tokens as Gymnasium environments."""
+"""Task Tokens as Gymnasium environments: the action is one extra token of a frozen model.
+
+Importing this module registers ``TTDirection-v0`` and ``TTStrike-v0`` and loads nothing heavy.
+"""
+
+from gymnasium import register, registry
+
+__version__ = "0.1.0"
+
+EPISODE_STEPS = 300
+"""Control steps (30 per second) of an episode, as in the paper's evaluation."""
+
+for _name, _task in (("TTDirection-v0", "direction"), ("TTStrike-v0", "strike")):
+    if _name not in registry:
+        register(
+            _name,
+            entry_point="tt_gym.envs:TaskTokenEnv",
+            vector_entry_point="tt_gym.envs:TaskTokenVectorEnv",
+            max_episode_steps=EPISODE_STEPS,
+            kwargs={"task": _task},
+        )

@@ -39,9 +39,8 @@ def quat_normalize(q: Tensor) -> Tensor:
 
 def rotate(q: Tensor, v: Tensor) -> Tensor:
     """Vector ``v`` turned by ``q``: (..., 4), (..., 3) -> (..., 3)."""
-    q, v = torch.broadcast_tensors(q, torch.nn.functional.pad(v, (1, 0)))
-    w, u = q[..., :1], q[..., 1:]
-    v = v[..., 1:]
+    w = q[..., :1]
+    u, v = torch.broadcast_tensors(q[..., 1:], v)
     t = 2.0 * torch.linalg.cross(u, v)
     return v + w * t + torch.linalg.cross(u, t)
 
@@ -116,6 +115,19 @@ def yaw_quat(angle: Tensor) -> Tensor:
 def heading_inverse(q: Tensor) -> Tensor:
     """Rotation that takes world vectors into the heading frame of ``q``: (..., 4) -> (..., 4)."""
     return yaw_quat(-heading(q))
+
+
+def to_heading_frame(q: Tensor, vectors: Tensor) -> Tensor:
+    """World vectors in the heading frame of ``q``: (N, 4), (N, K, 3) -> (N, K, 3).
+
+    One batched matrix product; several times faster than :func:`rotate` for many vectors.
+    """
+    angle = heading(q)
+    cos, sin = angle.cos(), angle.sin()
+    zero, one = torch.zeros_like(angle), torch.ones_like(angle)
+    # columns: the frame's axes in the world, so a row vector times it is local
+    matrix = torch.stack((cos, -sin, zero, sin, cos, zero, zero, zero, one), dim=-1)
+    return torch.bmm(vectors, matrix.view(-1, 3, 3))
 
 
 def rotate_xy(angle: Tensor, v: Tensor) -> Tensor:

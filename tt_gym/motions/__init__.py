@@ -1,10 +1,12 @@
 """Motion clips: reading, editing and batched access."""
 
+from tt_gym.motions.bvh import read_bvh
 from tt_gym.motions.clip import FPS, Clip, ClipError, load_clip, mirror, save_clip
 from tt_gym.motions.deepmimic import read_deepmimic
 from tt_gym.motions.library import MotionFrames, MotionLibrary
+from tt_gym.motions.shipped import shipped_clip, shipped_clips, shipped_names
 
 __all__ = [
-    "FPS", "Clip", "ClipError", "MotionFrames", "MotionLibrary", "load_clip", "mirror",
-    "read_deepmimic", "save_clip",
+    "FPS", "Clip", "ClipError", "MotionFrames", "MotionLibrary", "load_clip", "mirror", "read_bvh",
+    "read_deepmimic", "save_clip", "shipped_clip", "shipped_clips", "shipped_names",
 ]  # fmt: skip

@@ -111,7 +111,8 @@ def check_arrays(path: Path, root_pos: np.ndarray, joint_rot: np.ndarray) -> Non
 
 def resample(times_s: Tensor, root_pos: Tensor, joint_rot: Tensor) -> tuple[Tensor, Tensor]:
     """Bring frames at increasing times (T,) s to a grid of ``FPS``; positions lerp, rotations slerp."""
-    count = int(torch.floor(times_s[-1] * FPS + 1e-4)) + 1
+    # files round frame times to six digits; a last frame lost to that would break a loop's seam
+    count = int(torch.floor(times_s[-1] * FPS + 0.01)) + 1
     grid = torch.arange(count, dtype=times_s.dtype) / FPS
     left = (torch.searchsorted(times_s, grid, right=True) - 1).clamp(0, len(times_s) - 2)
     span = times_s[left + 1] - times_s[left]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Protocol
 
+import numpy as np
 from torch import Tensor
 
 from tt_gym.humanoids import Humanoid
@@ -83,4 +84,12 @@ class Simulator(Protocol):
 
     def step(self, pd_target: Tensor) -> BodyState:
         """Advance all environments by one control step towards (N, D) PD targets, rad."""
+        ...
+
+    def get_state(self) -> np.ndarray:
+        """Everything that physics remembers, one row per environment."""
+        ...
+
+    def set_state(self, state: np.ndarray) -> None:
+        """Restore what :meth:`get_state` gave, bit for bit."""
         ...

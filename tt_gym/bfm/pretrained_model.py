@@ -1,0 +1,76 @@
+"""Loading and saving behavior foundation models; the one that ships with the package."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tt_gym.bfm.maskedmimic import STATE, MaskedMimic, MaskedMimicConfig, TokenType, frozen
+from tt_gym.bfm.targets import TARGET_STEPS, TARGETS, target_size
+from tt_gym.bfm.tokens import state_size
+from tt_gym.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from tt_gym.humanoids import Humanoid
+
+SHIPPED = Path(__file__).parent / "pretrained" / "deepmimic.safetensors"
+_KIND = "bfm"
+
+
+def default_config(humanoid: Humanoid) -> MaskedMimicConfig:
+    """Sizes of our own model: small enough that a step stays physics-bound on a CPU."""
+    return MaskedMimicConfig(
+        token_types=(
+            TokenType(STATE, state_size(humanoid)),
+            TokenType(TARGETS, target_size(humanoid), count=len(TARGET_STEPS), normalize=False),
+        ),
+        action_size=humanoid.num_dofs,
+        layers=2,
+        feedforward=256,
+    )
+
+
+def save_bfm(model: MaskedMimic, path: str | Path) -> None:
+    """Write weights, statistics and sizes."""
+    content = {"config": dataclasses.asdict(model.config), "weights": dict(model.state_dict())}
+    save_checkpoint(path, kind=_KIND, content=content)
+
+
+def load_bfm(path: str | Path | None = None) -> MaskedMimic:
+    """A frozen model: the shipped one, or the one in a file that :func:`save_bfm` wrote.
+
+    Raises:
+        CheckpointError: missing, corrupt or foreign file, or tensors that do not fit its sizes.
+    """
+    return _load(str(SHIPPED if path is None else path))
+
+
+@functools.lru_cache(maxsize=4)
+def _load(path: str) -> MaskedMimic:
+    content = load_checkpoint(path, kind=_KIND)
+    model = MaskedMimic(_config(content["config"]))
+    try:
+        model.load_state_dict(content["weights"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: tensors do not fit the sizes in the file: {error}") from error
+    return frozen(model)
+
+
+def _config(saved: dict[str, Any]) -> MaskedMimicConfig:
+    types = tuple(TokenType(**item) for item in saved["token_types"])
+    values = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()
+    }
+    return MaskedMimicConfig(**{**values, "token_types": types})
+
+
+def fingerprint(model: MaskedMimic) -> str:
+    """Short hash of weights and statistics, by which a token knows its model."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().to(torch.float32).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,6 @@
+"""Gymnasium environments."""
+
+from tt_gym.envs.single_env import TaskTokenEnv
+from tt_gym.envs.vector_env import TaskTokenVectorEnv
+
+__all__ = ["TaskTokenEnv", "TaskTokenVectorEnv"]

@@ -1,0 +1,348 @@
+"""The vectorised environment: frozen behavior foundation model inside ``step``, token as action."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from tt_gym.bfm.pretrained_model import load_bfm
+from tt_gym.bfm.targets import TARGETS, observe_targets
+from tt_gym.bfm.tokens import observe_state, state_size
+from tt_gym.envs.outcomes import Outcomes
+from tt_gym.envs.start_states import sample_start_states
+from tt_gym.humanoids import DEEPMIMIC
+from tt_gym.simulation import BodyState, MujocoCpu
+from tt_gym.tasks import Goal, Transition, build_task
+
+Control = Literal["token", "joint", "prompt"]
+TOKEN_SCALE = 2.0
+"""Size of a task token's entries at the bounds of the action space."""
+JOINT_SCALE = 1.5
+"""PD target at the bounds of the action space in joint control, rad."""
+
+
+class TaskTokenVectorEnv(VectorEnv):
+    """N humanoids doing one task, stepped together. Same-step autoreset.
+
+    Observation: ``Dict(task=Box(T,), state=Box(223,))``; ``state`` is the proprioception as the
+    frozen model sees it (standardised, within +-5).
+
+    Action: ``Box(-1, 1, (E,))``, the task token divided by :data:`TOKEN_SCALE`.
+
+    Info: ``is_success``, ``diverged``, ``goals`` and ``goals_succeeded`` (measured goals so far),
+    ``reward/<term>`` and ``task/<metric>`` (means over the episode); at the end of an episode under
+    ``final_info``.
+
+    Args:
+        num_envs: N >= 1.
+        task: ``direction`` or ``strike``.
+        max_episode_steps: control steps (30 per second) until truncation.
+        control: ``token``; ``joint``: the action is the PD target divided by :data:`JOINT_SCALE`, no
+            model takes part; ``prompt``: the frozen model acts on the prompt alone and the action is
+            ignored.
+        prompt: name of one of the task's hand-written prompts to show beside the token.
+        bfm: path of a model file, None for the shipped one.
+        early_termination: end episodes that failed (falls, illegal hits); off as in the paper's
+            evaluation.
+        render_mode: ``rgb_array`` or None.
+        num_threads: physics threads, 0 for all cores.
+        autoreset: restart finished environments in the same step.
+        parameters: of the task (see its class).
+
+    Raises:
+        ValueError: unknown task, parameter, control or prompt (the known ones are listed), or
+            ``num_envs`` < 1.
+        CheckpointError: ``bfm`` cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        task: str,
+        max_episode_steps: int | None = 300,
+        control: Control = "token",
+        prompt: str | None = None,
+        bfm: str | None = None,
+        early_termination: bool = True,
+        render_mode: str | None = None,
+        num_threads: int = 0,
+        autoreset: bool = True,
+        **parameters: Any,
+    ) -> None:
+        if control not in get_args(Control):
+            raise ValueError(f"unknown control {control!r}; known: {', '.join(get_args(Control))}")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"unknown render_mode {render_mode!r}; known: 'rgb_array', None")
+        self.task = build_task(task, **parameters)
+        if prompt is not None and prompt not in self.task.prompts:
+            known = ", ".join(self.task.prompts)
+            raise ValueError(f"unknown prompt {prompt!r} for task {task!r}; known: {known}")
+        self.humanoid = DEEPMIMIC
+        self.simulator = MujocoCpu(
+            self.humanoid, num_envs, objects=self.task.objects, num_threads=num_threads
+        )
+        self.bfm = load_bfm(bfm)
+        self.num_envs, self.control, self.prompt = num_envs, control, prompt
+        self.max_steps = max_episode_steps
+        self.early_termination, self.render_mode, self.autoreset = (
+            early_termination,
+            render_mode,
+            autoreset,
+        )
+        self.metadata = {
+            "render_modes": ["rgb_array"],
+            "render_fps": 30,
+            "autoreset_mode": AutoresetMode.SAME_STEP if autoreset else AutoresetMode.DISABLED,
+        }
+        self._make_spaces()
+        self.generator = torch.Generator()
+        self._seeded = False
+        self.steps = torch.zeros(num_envs, dtype=torch.long)
+        self.goal: Goal = {}
+        self.outcomes = Outcomes(num_envs, at_end=self.task.success_at_end)
+        self._renderer: Any = None
+
+    def _make_spaces(self) -> None:
+        token_width = self.bfm.config.token_width
+        action_size = self.humanoid.num_dofs if self.control == "joint" else token_width
+        unbounded = {"low": -np.inf, "high": np.inf, "dtype": np.float32}
+        self.single_observation_space = gymnasium.spaces.Dict(
+            {
+                "task": gymnasium.spaces.Box(shape=(self.task.observation_size,), **unbounded),
+                "state": gymnasium.spaces.Box(-5.0, 5.0, (state_size(self.humanoid),), np.float32),
+            }
+        )
+        self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, (action_size,), np.float32)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    # ---- protocol -------------------------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Start new episodes everywhere, or where ``options["reset_mask"]`` (N,) is True."""
+        super().reset(seed=seed)
+        if seed is not None or not self._seeded:
+            self.generator.manual_seed(int(self.np_random.integers(2**62)))
+            self._seeded = True
+        mask = (options or {}).get("reset_mask")
+        if mask is None:
+            mask = np.ones(self.num_envs, dtype=bool)
+        elif np.shape(mask) != (self.num_envs,) or not np.any(mask):
+            raise ValueError(
+                f"reset_mask must be ({self.num_envs},) bool with a True, got {np.shape(mask)}"
+            )
+        self._restart(torch.from_numpy(np.flatnonzero(mask)))
+        return self._observe(), {}
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One control step (1/30 s) of every environment.
+
+        Raises:
+            ValueError: wrong shape or a NaN; nothing has been stepped then.
+        """
+        pd_target = self.pd_target(self._checked(actions))
+        before = self.simulator.state
+        after = self.simulator.step(pd_target)
+        self.steps = self.steps + 1
+        transition = Transition(before, after, self.steps)
+        diverged = self.simulator.diverged
+
+        terms = self.task.reward_terms(transition, self.goal)
+        reward = torch.where(diverged, 0.0, torch.stack(list(terms.values())).sum(dim=0))
+        measured, good = self.task.step_is_good(transition, self.goal)
+        self.outcomes.add(terms, self.task.metrics(transition, self.goal), measured, good)
+        terminated = diverged.clone()
+        if self.early_termination:
+            terminated |= self.task.terminated(transition, self.humanoid)
+        truncated = torch.zeros_like(terminated)
+        if self.max_steps is not None:
+            truncated = ~terminated & (self.steps >= self.max_steps)
+        done = terminated | truncated
+
+        goal_over = self.task.goal_is_over(self.goal, self.steps) & ~done
+        self.outcomes.close_goals(goal_over)
+        self._renew_goals(goal_over.nonzero().flatten())
+        left = self._goals_left()
+        info = self._info(self.outcomes.summary(terminated, left, diverged))
+        observations = self._observe()
+        if self.autoreset and bool(done.any()):
+            info = self._final(info, observations, done.numpy())
+            self._restart(done.nonzero().flatten())
+            observations = self._observe()
+        return (
+            observations,
+            reward.numpy().astype(np.float64),
+            terminated.numpy(),
+            truncated.numpy(),
+            info,
+        )
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """One RGB picture per environment, (H, W, 3) uint8 each; None without ``rgb_array``."""
+        if self.render_mode is None:
+            return None
+        from tt_gym.envs.rendering import Painter
+
+        if self._renderer is None:
+            self._renderer = Painter(self.simulator)
+        return tuple(
+            self._renderer.draw(index, self._marker(index)) for index in range(self.num_envs)
+        )
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Release the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    # ---- pieces of a step -----------------------------------------------------------------------
+
+    def pd_target(self, actions: Tensor) -> Tensor:
+        """PD targets (N, D), rad, that the frozen model (or joint control) makes of the actions."""
+        if self.control == "joint":
+            return actions * JOINT_SCALE
+        with torch.no_grad():
+            state = self._model_state(self.simulator.state)
+            goals = None
+            if self.prompt is not None:
+                targets = self.task.build_prompt(self.prompt, self.simulator.state, self.goal)
+                goals = {TARGETS: observe_targets(self.simulator.state, targets)}
+            token = actions * TOKEN_SCALE if self.control == "token" else None
+            return self.bfm(state, goals, token)
+
+    def _checked(self, actions: np.ndarray) -> Tensor:
+        actions = np.asarray(actions, dtype=np.float32)
+        if actions.shape != self.action_space.shape:
+            raise ValueError(
+                f"action must have shape {self.action_space.shape}, got {actions.shape}: "
+                "build the policy from env.single_action_space"
+            )
+        if np.isnan(actions).any():
+            bad = int(np.flatnonzero(np.isnan(actions).any(axis=1))[0])
+            raise ValueError(f"action holds NaN in environment {bad}; allowed: finite, in [-1, 1]")
+        return torch.from_numpy(actions).clamp(-1.0, 1.0)
+
+    def _model_state(self, state: BodyState) -> Tensor:
+        return self.bfm.normalize("state", observe_state(state))
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        state = self.simulator.state
+        return {
+            "task": self.task.observe(state, self.goal).numpy(),
+            "state": self._model_state(state).numpy(),
+        }
+
+    def _restart(self, ids: Tensor) -> None:
+        """New start states, objects and goals for some environments."""
+        qpos, qvel = sample_start_states(len(ids), self.generator)
+        objects = len(self.task.objects)
+        qpos = torch.cat((qpos, torch.zeros(len(ids), 7 * objects)), dim=1)
+        qvel = torch.cat((qvel, torch.zeros(len(ids), 6 * objects)), dim=1)
+        if objects:
+            # the objects stand around the root, which only the pose tells
+            state = _root_only(self.simulator.state[ids], qpos)
+            qpos[:, self.humanoid.nq :] = self.task.sample_objects(state, self.generator).flatten(1)
+        self.simulator.reset(ids, qpos, qvel)
+        self.steps[ids] = 0
+        self.outcomes.restart(ids)
+        fresh = self.task.sample_goal(self.simulator.state[ids], None, self.generator)
+        self._write_goal(ids, fresh)
+
+    def _goals_left(self) -> Tensor:
+        """Measured goals to come; unknown, so none, without a time limit of our own."""
+        if self.max_steps is None:
+            return torch.zeros((), dtype=torch.long)
+        return self.task.goals_left(self.goal, self.max_steps)
+
+    def _renew_goals(self, ids: Tensor) -> None:
+        if len(ids):
+            previous = {key: value[ids] for key, value in self.goal.items()}
+            state = self.simulator.state[ids]
+            self._write_goal(ids, self.task.sample_goal(state, previous, self.generator))
+
+    def _write_goal(self, ids: Tensor, fresh: Goal) -> None:
+        for key, value in fresh.items():
+            if key not in self.goal:
+                self.goal[key] = torch.zeros(self.num_envs, *value.shape[1:], dtype=value.dtype)
+            self.goal[key] = self.goal[key].clone()
+            self.goal[key][ids] = value
+
+    def _info(self, summary: dict[str, Tensor]) -> dict[str, Any]:
+        info: dict[str, Any] = {}
+        for key, value in summary.items():
+            info[key] = value.numpy()
+            info[f"_{key}"] = np.ones(self.num_envs, dtype=bool)
+        return info
+
+    def _final(
+        self, info: dict[str, Any], observations: dict[str, np.ndarray], done: np.ndarray
+    ) -> dict[str, Any]:
+        """Gymnasium's same-step autoreset infos."""
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        for index in np.flatnonzero(done):
+            final_obs[index] = {key: value[index].copy() for key, value in observations.items()}
+        final_info = {
+            key: done.copy() if key.startswith("_") else value for key, value in info.items()
+        }
+        running = {
+            key: ~done if key.startswith("_") else value for key, value in info.items()
+        }
+        return {
+            **running,
+            "final_obs": final_obs,
+            "_final_obs": done.copy(),
+            "final_info": final_info,
+            "_final_info": done.copy(),
+        }
+
+    def _marker(self, index: int) -> Tensor | None:
+        """Plane vector (2,) to draw as an arrow at the root, m."""
+        if "angle" not in self.goal:
+            return None
+        angle, speed = self.goal["angle"][index], self.goal["speed"][index]
+        return torch.stack((angle.cos(), angle.sin())) * speed
+
+    # ---- resuming -------------------------------------------------------------------------------
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything the environment remembers, as checkpoint content."""
+        return {
+            "physics": torch.from_numpy(self.simulator.get_state()),
+            "generator": self.generator.get_state(),
+            "steps": self.steps,
+            "goal": self.goal,
+            "outcomes": self.outcomes.get_state(),
+        }
+
+    def set_state(self, saved: dict[str, Any]) -> None:
+        """Continue exactly where :meth:`get_state` was taken.
+
+        Raises:
+            ValueError: it was taken with another ``num_envs`` or model.
+        """
+        self.simulator.set_state(saved["physics"].numpy())
+        self.generator.set_state(saved["generator"])
+        self._seeded = True
+        self.steps = saved["steps"].clone()
+        self.goal = {key: value.clone() for key, value in saved["goal"].items()}
+        self.outcomes.set_state(saved["outcomes"])
+
+
+def _root_only(state: BodyState, qpos: Tensor) -> BodyState:
+    """The state with the root put where ``qpos`` has it; nothing else is moved."""
+    import dataclasses
+
+    pos, rot = state.pos.clone(), state.rot.clone()
+    pos[:, 0], rot[:, 0] = qpos[:, :3], qpos[:, 3:7]
+    return dataclasses.replace(state, pos=pos, rot=rot)

@@ -1,0 +1,194 @@
+"""From the skeleton of the CMU motion capture database to the default humanoid.
+
+A body of the humanoid sticks to one bone of the recorded skeleton, so its world rotation is the
+bone's times a constant. The constant follows from two directions in the bone's own frame: along the
+limb (which becomes the body's -z) and the hinge axis of knee or elbow (which becomes its y). Legs
+are then bent so that the ankles come where they were recorded, and standing feet are made flat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from tt_gym import rotations
+from tt_gym.humanoids import DEEPMIMIC
+
+_GROUND_PERCENTILE = 0.1  # of the lowest point's height; as in motions.clip.lift
+_STANCE_HEIGHT = 0.03  # m above the foot's usual lowest position
+_STANCE_TRAVEL = 0.001  # m per recorded frame: 0.12 m/s at 120 Hz
+_STRAIGHTEST = 0.999  # of the leg's length: a straight knee leaves its plane undefined
+
+_UP = (0.0, 1.0, 0.0)
+_LEFT = (1.0, 0.0, 0.0)
+_FORWARD = (0.0, 0.0, 1.0)
+# Hinge axes of the skeleton, in the frames of its joints (x left, y up, z forward)
+_KNEE = {"Left": (0.9397, 0.3420, 0.0), "Right": (0.9397, -0.3420, 0.0)}
+_ELBOW = {"Left": (0.0, 0.8660, -0.5), "Right": (0.0, -0.8660, 0.5)}
+_SIDES = ("Right", "Left")
+
+_TRUNK = {"root": "Hips", "chest": "Spine1", "neck": "Head"}
+# per side: body, the joint it follows, the joint at the limb's far end, hinge axes
+_LIMBS = (
+    ("shoulder", "Arm", "ForeArm", _ELBOW),
+    ("elbow", "ForeArm", "Hand", _ELBOW),
+    ("hip", "UpLeg", "Leg", _KNEE),
+    ("knee", "Leg", "Foot", _KNEE),
+)
+
+CMU_JOINTS = (
+    *_TRUNK.values(),
+    *(f"{side}{joint}" for side in _SIDES for _, *joints, _ in _LIMBS for joint in joints),
+)
+"""Joints that a recorded skeleton must have."""
+
+
+def retarget_cmu(
+    positions: Mapping[str, Tensor], world_rot: Mapping[str, Tensor], offsets: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Pose of the default humanoid, standing on the floor, for every recorded frame.
+
+    Recorded coordinates are y up, z forward, x left in any unit of length: positions are scaled by
+    the ratio of the leg lengths.
+
+    Args:
+        positions: joint name to world position, (T, 3).
+        world_rot: joint name to world rotation, (T, 4), identity in the skeleton's zero pose.
+        offsets: joint name to its place in the parent's frame, (3,).
+
+    Returns:
+        Root position (T, 3) m and local rotations (T, B, 4), x forward, y left, z up.
+    """
+    scale = _leg_length() / _recorded_leg_length(offsets)
+    places = {name: scale * place[:, [2, 0, 1]] for name, place in positions.items()}
+    root_pos = 0.5 * (places["LeftUpLeg"] + places["RightUpLeg"])
+    body_rot = _body_rot(world_rot, offsets)
+    for side in _SIDES:
+        ankle_pos = places[f"{side}Foot"]
+        _place_ankle(body_rot, side.lower(), root_pos=root_pos, ankle_pos=ankle_pos)
+        foot = f"{side.lower()}_ankle"
+        body_rot[foot] = _flatten_sole(body_rot[foot], ankle_pos)
+    joint_rot = _joint_rot(body_rot)
+    qpos = DEEPMIMIC.qpos_from_pose(root_pos, joint_rot)
+    still = torch.zeros(len(qpos), DEEPMIMIC.nv, dtype=qpos.dtype)
+    pos, rot, _, _ = DEEPMIMIC.forward_kinematics(qpos, still)
+    floor = torch.quantile(DEEPMIMIC.lowest_point(pos, rot), _GROUND_PERCENTILE)
+    start = torch.stack((root_pos[0, 0], root_pos[0, 1], floor))
+    return root_pos - start, joint_rot
+
+
+def _bone(body: str) -> float:
+    """Length of the humanoid's limb that ends at ``body``, m."""
+    return -DEEPMIMIC.bodies[DEEPMIMIC.body_index(body)].offset[2]
+
+
+def _leg_length() -> float:
+    return _bone("left_knee") + _bone("left_ankle")
+
+
+def _recorded_leg_length(offsets: Mapping[str, Tensor]) -> float:
+    """Mean of both legs, in the recorded unit."""
+    return sum(float(offsets[f"{s}{bone}"].norm()) for s in _SIDES for bone in ("Leg", "Foot")) / 2
+
+
+def _body_rot(world_rot: Mapping[str, Tensor], offsets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """World rotation (T, 4) of every body that follows a recorded bone, in our axes."""
+    axes: dict[str, tuple[str, Tensor, Tensor]] = {}  # joint, body y, body z in the joint's frame
+    for body, joint in _TRUNK.items():
+        axes[body] = joint, _vector(_LEFT), _vector(_UP)
+    for side in _SIDES:
+        for body, joint, far_joint, hinge in _LIMBS:
+            far = offsets[f"{side}{far_joint}"]
+            axes[f"{side.lower()}_{body}"] = f"{side}{joint}", _vector(hinge[side]), -far
+        # in the zero pose the foot is rolled as far as its leg is spread
+        left = _vector(_KNEE[side])
+        up = torch.linalg.cross(_vector(_FORWARD), left)
+        axes[f"{side.lower()}_ankle"] = f"{side}Foot", left, up
+    return {
+        body: _to_our_axes(rotations.quat_multiply(world_rot[joint], _frame(left, up)))
+        for body, (joint, left, up) in axes.items()
+    }
+
+
+def _vector(values: tuple[float, float, float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _frame(left: Tensor, up: Tensor) -> Tensor:
+    """Rotation (4,) that takes the recorded left and up axes to two given directions.
+
+    Args:
+        left: where the left goes, (3,), kept up to its part along ``up``.
+        up: where the up goes, (3,), any length.
+    """
+    tilt = _shortest_turn(_vector(_UP), up)
+    turned, up = rotations.rotate(tilt, _vector(_LEFT)), up / up.norm()
+    angle = torch.atan2(torch.linalg.cross(turned, left) @ up, turned @ (left - (left @ up) * up))
+    return rotations.quat_multiply(rotations.quat_from_axis_angle(up, angle), tilt)
+
+
+def _shortest_turn(start: Tensor, end: Tensor) -> Tensor:
+    """Smallest rotation between two directions, not opposite ones: (..., 3) -> (..., 4)."""
+    start, end = torch.broadcast_tensors(start, end)
+    lengths = start.norm(dim=-1, keepdim=True) * end.norm(dim=-1, keepdim=True)
+    real = lengths + (start * end).sum(dim=-1, keepdim=True)
+    return rotations.quat_normalize(torch.cat((real, torch.linalg.cross(start, end)), dim=-1))
+
+
+def _to_our_axes(q: Tensor) -> Tensor:
+    """(x left, y up, z forward) to (x forward, y left, z up): (..., 4)."""
+    return q[..., [0, 3, 1, 2]]
+
+
+def _place_ankle(
+    body_rot: dict[str, Tensor], side: str, *, root_pos: Tensor, ankle_pos: Tensor
+) -> None:
+    """Turn one thigh and shin so that the ankle comes to ``ankle_pos`` (T, 3).
+
+    The knee keeps its plane. Recorded legs are of unequal length and other proportions; without
+    this, one foot hangs in the air.
+    """
+    hip, knee, ankle = (f"{side}_{part}" for part in ("hip", "knee", "ankle"))
+    thigh, shin = _bone(knee), _bone(ankle)
+    offset = _vector(DEEPMIMIC.bodies[DEEPMIMIC.body_index(hip)].offset)
+    reach = ankle_pos - root_pos - rotations.rotate(body_rot["root"], offset)
+    length = reach.norm(dim=-1).clamp(max=_STRAIGHTEST * (thigh + shin))
+    cosine = (length.square() - thigh**2 - shin**2) / (2 * thigh * shin)
+    flexion = torch.acos(cosine.clamp(-1.0, 1.0))
+    bend = rotations.quat_from_axis_angle(_vector((0, 1, 0)), flexion)
+    leg = rotations.rotate(bend, _vector((0, 0, -shin))) + _vector((0, 0, -thigh))
+    turn = _shortest_turn(rotations.rotate(body_rot[hip], leg), reach)
+    body_rot[hip] = rotations.quat_multiply(turn, body_rot[hip])
+    body_rot[knee] = rotations.quat_multiply(body_rot[hip], bend)
+
+
+def _flatten_sole(foot_rot: Tensor, ankle_pos: Tensor) -> Tensor:
+    """Foot rotations (T, 4) less their mean tilt while standing; recorded soles are not flat."""
+    height = ankle_pos[:, 2] - torch.quantile(ankle_pos[:, 2], _GROUND_PERCENTILE)
+    travel = (ankle_pos[1:] - ankle_pos[:-1]).norm(dim=-1)
+    stance = (height[1:] < _STANCE_HEIGHT) & (travel < _STANCE_TRAVEL)
+    if not stance.any():
+        return foot_rot
+    up = _vector((0, 0, 1))
+    mean_up = rotations.rotate(rotations.quat_conjugate(foot_rot[1:][stance]), up).mean(dim=0)
+    return rotations.quat_multiply(foot_rot, _shortest_turn(up, mean_up))
+
+
+def _joint_rot(body_rot: Mapping[str, Tensor]) -> Tensor:
+    """Local rotations (T, B, 4), hinges turned about their axis only, wrists not at all."""
+    joint_rot = torch.zeros(len(body_rot["root"]), DEEPMIMIC.num_bodies, 4, dtype=torch.float64)
+    joint_rot[..., 0] = 1.0
+    joint_rot[:, 0] = body_rot["root"]
+    reached = [body_rot["root"]]  # world rotations of the bodies so far
+    for index, body in enumerate(DEEPMIMIC.bodies[1:], start=1):
+        before = reached[DEEPMIMIC.parents[index]]
+        if body.name in body_rot:
+            local = rotations.quat_multiply(rotations.quat_conjugate(before), body_rot[body.name])
+            if body.joint == "hinge":  # the twist about y of the swing-twist decomposition
+                twist = torch.tensor([1.0, 0.0, 1.0, 0.0], dtype=torch.float64)
+                local = rotations.quat_normalize(local * twist)
+            joint_rot[:, index] = local
+        reached.append(rotations.quat_multiply(before, joint_rot[:, index]))
+    return joint_rot

@@ -1,0 +1,49 @@
+"""Which clips to train on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tt_gym.motions import Clip, ClipError, load_clip, read_deepmimic
+
+_LOCAL = "local file"
+
+
+def load_clips(names: Sequence[str]) -> list[Clip]:
+    """Clips by shipped name, ``shipped`` (all of them), file or folder of files.
+
+    A trailing ``*FACTOR`` plays a clip faster (``walk*1.25``).
+
+    Raises:
+        ClipError: unknown name or unreadable file.
+    """
+    clips: list[Clip] = []
+    for name in names:
+        base, _, factor = name.partition("*")
+        found = _load(base)
+        if factor:
+            from tt_gym.motions.editing import time_warp
+
+            found = [time_warp(clip, float(factor)) for clip in found]
+        clips += found
+    return clips
+
+
+def _load(name: str) -> list[Clip]:
+    path = Path(name)
+    if path.is_dir():
+        return [_read(file) for file in sorted(path.iterdir()) if file.suffix in {".txt", ".npz"}]
+    if path.suffix in {".txt", ".npz", ".bvh"}:
+        return [_read(path)]
+    from tt_gym.motions.shipped import shipped_clip, shipped_clips
+
+    return shipped_clips() if name == "shipped" else [shipped_clip(name)]
+
+
+def _read(path: Path) -> Clip:
+    if path.suffix == ".txt":
+        return read_deepmimic(path, source=_LOCAL)
+    if path.suffix == ".npz":
+        return load_clip(path)
+    raise ClipError(f"{path}: unknown kind of clip file; allowed: .txt (DeepMimic), .npz")

@@ -1,0 +1,284 @@
+"""Stage 2: DAgger from the tracker into the masked model.
+
+    python -m tt_gym.pretraining.distill --tracker runs/tracker/checkpoint.safetensors --minutes 20
+
+The student acts, the tracker labels every state with its PD target; goals are hidden at random. A
+killed run continues from its last checkpoint; only the sample buffer is gathered anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import defaultdict, deque
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from tt_gym.bfm.maskedmimic import MaskedMimic, mlp
+from tt_gym.bfm.pretrained_model import default_config, save_bfm
+from tt_gym.bfm.targets import (
+    TARGETS,
+    feature_mask,
+    mirror_targets,
+    observe_targets,
+    target_size,
+    visible_tokens,
+)
+from tt_gym.bfm.tokens import mirror_state, observe_state
+from tt_gym.checkpoint import load_checkpoint, optimizer_state, restore_optimizer, save_checkpoint
+from tt_gym.humanoids import DEEPMIMIC, Humanoid
+from tt_gym.motions.library import MotionLibrary
+from tt_gym.pretraining.clips import load_clips
+from tt_gym.pretraining.distill_env import PROMPT_MODES, DistillEnv
+from tt_gym.pretraining.tracker import Tracker, load_tracker
+from tt_gym.simulation import MujocoCpu
+
+Samples = dict[str, Tensor]
+
+NUM_ENVS = 256
+STEPS_PER_ROUND = 16
+ROUNDS_KEPT = 24
+UPDATES_PER_ROUND = 12
+BATCH_SIZE = 1024
+EXPERT_ROUNDS = 60  # the tracker's share of acting falls from 1 to 0 over these
+ACTION_NOISE = 0.03  # rad
+LEARNING_RATE = (1e-3, 1e-4)  # first, last
+KL_WEIGHT = 1e-4
+POSTERIOR_WEIGHT = 0.5
+SAVE_EVERY = 10
+LOW_PRECISION_UNTIL = 0.7  # of the training time; bfloat16 nearly doubles the update's speed
+
+
+class Posterior(nn.Module):
+    """Training-only encoder that sees every goal; adds to the prior's mean (paper section 3)."""
+
+    def __init__(self, humanoid: Humanoid, state_width: int, num_targets: int, latent: int) -> None:
+        super().__init__()
+        width = state_width + num_targets * target_size(humanoid)
+        self.net = mlp((width, 512, 256, 2 * latent))
+
+    def forward(self, state: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift of the mean and log variance, (N, latent) each."""
+        shift, logvar = self.net(torch.cat((state, targets.flatten(1)), dim=-1)).chunk(2, dim=-1)
+        return shift, logvar.clamp(-8.0, 4.0)
+
+
+def kl_divergence(shift: Tensor, logvar: Tensor, prior_logvar: Tensor) -> Tensor:
+    """KL(posterior | prior) per sample, (N,), for means that differ by ``shift``."""
+    ratio = (logvar - prior_logvar).exp()
+    distance = shift.square() / prior_logvar.exp()
+    return 0.5 * (prior_logvar - logvar + ratio + distance - 1.0).sum(dim=-1)
+
+
+class Distiller:
+    """One run: environment, networks, buffer, progress.
+
+    Args:
+        tracker: the frozen teacher.
+        library: clips to act in.
+        run_dir: checkpoint, weights and TensorBoard events.
+        seed: of everything random.
+    """
+
+    def __init__(self, tracker: Tracker, library: MotionLibrary, run_dir: Path, *, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.tracker, self.run_dir = tracker, run_dir
+        self.humanoid = library.humanoid
+        self.env = DistillEnv(MujocoCpu(self.humanoid, NUM_ENVS), library, seed=seed)
+        config = default_config(self.humanoid)
+        self.model = MaskedMimic(config)
+        sizes = {item.name: item for item in config.token_types}
+        self.posterior = Posterior(
+            self.humanoid, sizes["state"].width, sizes[TARGETS].count, config.latent_size
+        )
+        self.parameters = [*self.model.parameters(), *self.posterior.parameters()]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=LEARNING_RATE[0])
+        self.buffer: deque[Samples] = deque(maxlen=ROUNDS_KEPT)
+        self.survived: dict[str, deque[int]] = defaultdict(lambda: deque(maxlen=200))
+        self.round, self.trained_s = 0, 0.0
+        self.checkpoint = run_dir / "checkpoint.safetensors"
+        self.writer = SummaryWriter(str(run_dir))
+
+    def gather(self) -> Samples:
+        """Act for one round and return its labelled samples."""
+        rows: dict[str, list[Tensor]] = defaultdict(list)
+        expert_share = max(0.0, 1.0 - self.round / EXPERT_ROUNDS)
+        for _ in range(STEPS_PER_ROUND):
+            state = self.env.view()
+            targets = self.env.targets()
+            full = observe_targets(state, all_visible(targets))[0]
+            sample = {
+                "state": observe_state(state),
+                "targets": full,
+                "mask": feature_mask(targets),
+                "visible": visible_tokens(targets),
+                "label": self.env.reference(1).pd_target + self.tracker(self.env.observe(state)),
+            }
+            for key, value in sample.items():
+                rows[key].append(value)
+            action = self.act(sample)
+            expert = torch.rand(NUM_ENVS, 1) < expert_share
+            action = torch.where(expert, sample["label"], action)
+            action = action + ACTION_NOISE * torch.randn_like(action)
+            _, failed, over, _ = self.env.advance(action)
+            self.env.count_outcomes(failed, over)
+            done = (failed | over).nonzero().flatten()
+            if len(done):
+                for index in done.tolist():
+                    mode = PROMPT_MODES[int(self.env.mode[index])]
+                    self.survived[mode].append(int(self.env.age[index]))
+                self.env.restart(done)
+        return {key: torch.cat(values) for key, values in rows.items()}
+
+    @torch.no_grad()
+    def act(self, sample: Samples) -> Tensor:
+        """The student's PD target."""
+        if not self.model_is_fitted():
+            return sample["label"]
+        state = self.model.normalize("state", sample["state"])
+        goals = {TARGETS: (sample["targets"] * sample["mask"], sample["visible"])}
+        return self.model(state, goals)
+
+    def model_is_fitted(self) -> bool:
+        """Whether the input statistics have been taken."""
+        return self.round > 0
+
+    def loss(self, sample: Samples) -> dict[str, Tensor]:
+        """Terms of the loss on one minibatch, mirrored half of the time."""
+        raw, full, mask, label = (sample[key] for key in ("state", "targets", "mask", "label"))
+        if torch.rand(()) < 0.5:
+            raw, full = mirror_state(raw, self.humanoid), mirror_targets(full, self.humanoid)
+            mask = mirror_targets(mask, self.humanoid).abs()
+            index, sign = self.humanoid.mirrored_dofs
+            label = label[:, index] * sign
+        state = self.model.normalize("state", raw)
+        mean, logvar = self.model.prior(state, {TARGETS: (full * mask, sample["visible"])})
+        logvar = logvar.clamp(-8.0, 4.0)
+        shift, posterior_logvar = self.posterior(state, full)
+        noise = torch.randn_like(mean) * (0.5 * posterior_logvar).exp()
+        from_prior = self.model.decode(state, mean)
+        from_posterior = self.model.decode(state, mean + shift + noise)
+        return {
+            "prior": (from_prior - label).square().mean(),
+            "posterior": POSTERIOR_WEIGHT * (from_posterior - label).square().mean(),
+            "kl": KL_WEIGHT * kl_divergence(shift, posterior_logvar, logvar).mean(),
+        }
+
+    def update(self, *, low_precision: bool) -> dict[str, float]:
+        """A few gradient steps, the newest round more often than the others."""
+        terms: dict[str, Tensor] = {}
+        for _ in range(UPDATES_PER_ROUND):
+            newest = torch.rand(()) < 0.3
+            row = len(self.buffer) - 1 if newest else int(torch.randint(len(self.buffer), ()))
+            samples = self.buffer[row]
+            pick = torch.randint(len(samples["label"]), (BATCH_SIZE,))
+            with torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
+                terms = self.loss({key: value[pick] for key, value in samples.items()})
+                total = torch.stack(list(terms.values())).sum()
+            self.optimizer.zero_grad()
+            total.backward()
+            nn.utils.clip_grad_norm_(self.parameters, 1.0)
+            self.optimizer.step()
+        return {key: float(value.detach()) for key, value in terms.items()}
+
+    def run(self, seconds: float) -> None:
+        """Train until ``seconds`` of training have passed, those before a resume included."""
+        last = time.monotonic()
+        if not self.env.age.any():
+            self.env.reset()
+        while self.trained_s < seconds:
+            fraction = self.trained_s / seconds
+            for group in self.optimizer.param_groups:
+                # constant for the first half, then down in a straight line
+                decay = min(1.0, 2.0 - 2.0 * fraction)
+                group["lr"] = LEARNING_RATE[1] + (LEARNING_RATE[0] - LEARNING_RATE[1]) * decay
+            self.buffer.append(self.gather())
+            if not self.model_is_fitted():
+                self.model.normalizers["state"].fit(self.buffer[0]["state"])  # type: ignore[operator]
+            terms = self.update(low_precision=fraction < LOW_PRECISION_UNTIL)
+            self.round += 1
+            now = time.monotonic()
+            self.trained_s, last = self.trained_s + now - last, now
+            if self.round % SAVE_EVERY == 0:
+                self.report(terms)
+                self.save()
+        self.save()
+
+    def report(self, terms: dict[str, float]) -> None:
+        """One progress line and TensorBoard scalars."""
+        samples = self.round * NUM_ENVS * STEPS_PER_ROUND
+        lengths = {
+            mode: sum(self.survived[mode]) / max(1, len(self.survived[mode])) for mode in PROMPT_MODES
+        }
+        for name, value in terms.items():
+            self.writer.add_scalar(f"loss/{name}", value, samples)
+        for mode, length in lengths.items():
+            self.writer.add_scalar(f"episode_steps/{mode}", length, samples)
+        print(
+            f"{self.trained_s:6.0f} s  {samples / 1e6:.2f} M samples  "
+            + "  ".join(f"{name} {value:.4f}" for name, value in terms.items())
+            + "  | steps survived: "
+            + "  ".join(f"{mode} {length:.0f}" for mode, length in lengths.items()),
+            flush=True,
+        )
+
+    def save(self) -> None:
+        """Write the resumable checkpoint and the weights alone."""
+        content: dict[str, Any] = {
+            "model": dict(self.model.state_dict()),
+            "posterior": dict(self.posterior.state_dict()),
+            "optimizer": optimizer_state(self.optimizer),
+            "round": self.round,
+            "trained_s": self.trained_s,
+            "torch_rng": torch.get_rng_state(),
+        }
+        save_checkpoint(self.checkpoint, kind="distill", content=content)
+        save_bfm(self.model, self.run_dir / "bfm.safetensors")
+
+    def resume(self) -> None:
+        """Continue from the checkpoint, if there is one."""
+        if not self.checkpoint.exists():
+            return
+        saved = load_checkpoint(self.checkpoint, kind="distill")
+        self.model.load_state_dict(saved["model"])
+        self.posterior.load_state_dict(saved["posterior"])
+        restore_optimizer(self.optimizer, saved["optimizer"])
+        self.round, self.trained_s = saved["round"], saved["trained_s"]
+        torch.set_rng_state(saved["torch_rng"])
+        print(f"continuing {self.checkpoint} after {self.trained_s:.0f} s")
+
+
+def all_visible(targets: Any) -> Any:
+    """The same targets with nothing hidden."""
+    import dataclasses
+
+    shown = {
+        field.name: torch.ones_like(getattr(targets, field.name))
+        for field in dataclasses.fields(targets)
+        if field.name.endswith("_visible")
+    }
+    return dataclasses.replace(targets, **shown)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tracker", type=Path, default=Path("runs/tracker/checkpoint.safetensors"))
+    parser.add_argument("--clips", nargs="+", default=["shipped"], help="names, files or folders")
+    parser.add_argument("--run-dir", type=Path, default=Path("runs/distill"))
+    parser.add_argument("--minutes", type=float, default=20.0, help="training time in all")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    library = MotionLibrary(DEEPMIMIC, load_clips(args.clips))
+    distiller = Distiller(load_tracker(args.tracker), library, args.run_dir, seed=args.seed)
+    distiller.resume()
+    distiller.run(60.0 * args.minutes)
+    print(f"model: {args.run_dir / 'bfm.safetensors'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""Follow a reference clip: the environment of both pre-training stages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from tt_gym import rotations
+from tt_gym.bfm.tokens import observe_state, state_size
+from tt_gym.humanoids import Humanoid
+from tt_gym.motions.library import MotionFrames, MotionLibrary
+from tt_gym.simulation import BodyState, Simulator
+
+LOOK_AHEAD_STEPS = (1, 8)
+"""Future reference poses in the tracker's observation."""
+MAX_ERROR = 0.3
+"""Mean body position error that ends an episode, m."""
+_MIN_FRAMES = 12  # an episode starts at least this long before its clip ends
+_RESIDUAL_SCALE = 1.0  # rad per unit action
+_STATISTICS_DECAY = 0.99
+
+
+def observe_reference(state: BodyState, reference: MotionFrames) -> Tensor:
+    """One future reference pose relative to the current one, in the heading frame: (N, 12 B).
+
+    Differences of body positions (3 B), rot6 of the reference (6 B), differences of velocities (3 B).
+    """
+    vectors = torch.cat(
+        (
+            reference.pos - state.pos,
+            rotations.rot6(reference.rot).unflatten(-1, (2, 3)).flatten(1, 2),
+            reference.vel - state.vel,
+        ),
+        dim=1,
+    )
+    return rotations.to_heading_frame(state.rot[:, 0], vectors).flatten(1)
+
+
+def tracking_error(state: BodyState, reference: MotionFrames) -> Tensor:
+    """Mean distance of the bodies from their reference, (N,), m."""
+    return (state.pos - reference.pos).norm(dim=-1).mean(dim=-1)
+
+
+def tracking_reward(state: BodyState, reference: MotionFrames) -> Tensor:
+    """Closeness to the reference in positions, rotations and velocities, (N,), in (0, 1]."""
+    pos = (state.pos - reference.pos).square().sum(dim=-1).mean(dim=-1)
+    rot = rotations.rotation_angle(state.rot, reference.rot).square().mean(dim=-1)
+    vel = (state.vel - reference.vel).square().sum(dim=-1).mean(dim=-1)
+    ang_vel = (state.ang_vel - reference.ang_vel).square().sum(dim=-1).mean(dim=-1)
+    return (
+        0.5 * torch.exp(-30.0 * pos)
+        + 0.3 * torch.exp(-3.0 * rot)
+        + 0.1 * torch.exp(-0.2 * vel)
+        + 0.1 * torch.exp(-0.05 * ang_vel)
+    )
+
+
+class TrackingEnv(VecEnv):
+    """SB3 VecEnv: the action corrects the reference's PD target, (D,) rad.
+
+    Episodes start in a reference state (clips drawn by length and failure rate) and end when the
+    mean body error exceeds :data:`MAX_ERROR`, the clip is over, or ``max_steps`` have passed.
+
+    Args:
+        simulator: N environments.
+        library: clips to follow.
+        seed: of the drawing of clips and start frames.
+        max_steps: control steps per episode.
+    """
+
+    def __init__(
+        self, simulator: Simulator, library: MotionLibrary, *, seed: int = 0, max_steps: int = 300
+    ) -> None:
+        self.simulator, self.library, self.max_steps = simulator, library, max_steps
+        humanoid: Humanoid = simulator.humanoid
+        self.generator = torch.Generator().manual_seed(seed)
+        num_envs = simulator.num_envs
+        self.clip_ids = torch.zeros(num_envs, dtype=torch.long)
+        self.frame = torch.zeros(num_envs, dtype=torch.long)
+        self.age = torch.zeros(num_envs, dtype=torch.long)
+        self.failures = torch.ones(len(library.names))
+        self.tries = torch.ones(len(library.names))
+        width = state_size(humanoid) + len(LOOK_AHEAD_STEPS) * 12 * humanoid.num_bodies
+        super().__init__(
+            num_envs,
+            gymnasium.spaces.Box(-np.inf, np.inf, (width,), np.float32),
+            gymnasium.spaces.Box(-1.0, 1.0, (humanoid.num_dofs,), np.float32),
+        )
+
+    # ---- batched core ---------------------------------------------------------------------------
+
+    def reference(self, ahead: int = 0) -> MotionFrames:
+        """Reference frames ``ahead`` control steps from now, one per environment."""
+        index = self.library.frame_index(self.clip_ids, self.frame + ahead)
+        return self.library.frames[index]
+
+    def observe(self, state: BodyState) -> Tensor:
+        """Own state and the reference at :data:`LOOK_AHEAD_STEPS`: (N, width)."""
+        parts = [observe_state(state)]
+        parts += [observe_reference(state, self.reference(ahead)) for ahead in LOOK_AHEAD_STEPS]
+        return torch.cat(parts, dim=1)
+
+    def clip_weights(self) -> Tensor:
+        """Sampling weight of every clip: longer and harder clips more often, (C,)."""
+        return self.library.durations_s.sqrt() * ((self.failures / self.tries).sqrt() + 0.1)
+
+    def view(self) -> BodyState:
+        """The state as it is compared with the reference (:mod:`distill` moves it)."""
+        return self.simulator.state
+
+    def restart(self, ids: Tensor) -> None:
+        """Put some environments into freshly drawn reference states."""
+        clip_ids, start = self.library.sample(
+            len(ids), self.clip_weights(), self.generator, margin=_MIN_FRAMES
+        )
+        self.clip_ids[ids], self.frame[ids], self.age[ids] = clip_ids, start, 0
+        frames = self.library.frames[self.library.frame_index(clip_ids, start)]
+        self.simulator.reset(ids, frames.qpos, frames.qvel)
+
+    def advance(self, pd_target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One control step without restarting.
+
+        Returns:
+            Reward, failed, over (clip end or time limit), mean body error in m: (N,) each.
+        """
+        self.simulator.step(pd_target)
+        self.frame += 1
+        self.age += 1
+        state = self.view()
+        reference = self.reference()
+        error = tracking_error(state, reference)
+        failed = self.simulator.diverged | ~(error <= MAX_ERROR)
+        reward = torch.where(self.simulator.diverged, 0.0, tracking_reward(state, reference))
+        last = self.library.lengths[self.clip_ids] - 1
+        over = ~failed & ((self.frame >= last) | (self.age >= self.max_steps))
+        return reward, failed, over, error
+
+    def count_outcomes(self, failed: Tensor, over: Tensor) -> None:
+        """Keep running failure rates per clip."""
+        done = failed | over
+        self.failures = self.failures * _STATISTICS_DECAY + 0.001
+        self.tries = self.tries * _STATISTICS_DECAY + 0.001
+        self.tries.index_add_(0, self.clip_ids[done], torch.ones(int(done.sum())))
+        self.failures.index_add_(0, self.clip_ids[done], failed[done].float())
+
+    # ---- Stable-Baselines3 ----------------------------------------------------------------------
+
+    def reset(self) -> np.ndarray:
+        """Restart all environments."""
+        self.restart(torch.arange(self.num_envs))
+        return self.observe(self.view()).numpy()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Remember the residual actions (N, D) in [-1, 1]."""
+        self._actions = torch.from_numpy(actions)
+
+    def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """Step; finished environments restart at once (SB3's convention)."""
+        target = self.reference(1).pd_target + _RESIDUAL_SCALE * self._actions
+        reward, failed, over, error = self.advance(target)
+        self.count_outcomes(failed, over)
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        done = (failed | over).nonzero().flatten()
+        if len(done):
+            final = self.observe(self.view())
+            for index in done.tolist():
+                infos[index] = {
+                    "terminal_observation": final[index].numpy(),
+                    "TimeLimit.truncated": bool(over[index]),
+                    "episode_steps": int(self.age[index]),
+                    "is_success": bool(over[index]),
+                    "clip": int(self.clip_ids[index]),
+                }
+            self.restart(done)
+        self.last_error = error
+        observation = self.observe(self.view())
+        return observation.numpy(), reward.numpy(), (failed | over).numpy(), infos
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """One copy of the attribute per environment (``None`` where there is none)."""
+        return [getattr(self, attr_name, None)] * self.num_envs
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Set an attribute of the whole batch."""
+        setattr(self, attr_name, value)
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        """Call a method of the batch once."""
+        return [getattr(self, method_name)(*args, **kwargs)]
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """Gymnasium wrappers do not apply to a native batch."""
+        return [False] * self.num_envs
+
+    # ---- resuming -------------------------------------------------------------------------------
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything the environment remembers, as checkpoint content."""
+        return {
+            "names": list(self.library.names),
+            "physics": torch.from_numpy(self.simulator.get_state()),
+            "generator": self.generator.get_state(),
+            "clip_ids": self.clip_ids,
+            "frame": self.frame,
+            "age": self.age,
+            "failures": self.failures,
+            "tries": self.tries,
+        }
+
+    def set_state(self, saved: dict[str, Any]) -> None:
+        """Continue exactly where :meth:`get_state` was taken; another clip list starts afresh."""
+        self.generator.set_state(saved["generator"])
+        if saved["names"] != list(self.library.names) or len(saved["frame"]) != self.num_envs:
+            self.reset()
+            return
+        self.simulator.set_state(saved["physics"].numpy())
+        for name in ("clip_ids", "frame", "age", "failures", "tries"):
+            getattr(self, name).copy_(saved[name])

@@ -1,0 +1,164 @@
+"""Direction: walk along a given direction at a given speed (spec/tasks.md section 1.1)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tt_gym import rotations
+from tt_gym.bfm.targets import Targets, heading_speed_targets
+from tt_gym.humanoids import Humanoid
+from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject
+from tt_gym.tasks.task import Goal, Transition, check_parameters, fallen, root_velocity
+
+PAPER_SPEED_RANGE = (1.2, 6.0)
+"""Speeds of the paper, m/s; the default range is what the shipped model's clips cover."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Direction:
+    """Move the root along a direction ``d`` at a speed ``v*``; both change every ``interval_steps``.
+
+    Observation (3): ``d`` in the heading frame (2), ``v*`` in m/s (1).
+
+    Reward: ``exp(-(speed_weight e^2 + tangent_weight t^2))``, zero when moving backwards faster than
+    0.5 m/s, where ``e = (v* - v_d) / v*`` (``v* - v_d`` at a stop), ``v_d`` is the root velocity along
+    ``d`` and ``t`` the sum of the components of the rest.
+
+    Success of a goal: ``|e| <= tolerance`` in every step after ``grace_steps`` since the goal began.
+
+    Termination: a fall.
+
+    Attributes:
+        speed_range: m/s.
+        speed_change: largest change of the asked speed between goals, m/s.
+        turn: largest change of direction between goals, rad.
+        jump_probability: chance that a new goal is drawn afresh, any direction and speed.
+        stop_probability: chance that the asked speed is zero.
+        interval_steps: control steps a goal lasts.
+        grace_steps: control steps before success is measured.
+        tolerance: allowed relative speed error.
+    """
+
+    speed_range: tuple[float, float] = (0.8, 1.3)
+    speed_change: float = 0.3
+    turn: float = 1.57
+    jump_probability: float = 0.2
+    stop_probability: float = 0.05
+    interval_steps: int = 199
+    grace_steps: int = 60
+    tolerance: float = 0.2
+    speed_weight: float = 10.0
+    tangent_weight: float = 0.1
+
+    observation_size: ClassVar[int] = 3
+    objects: ClassVar[tuple[BoxObject, ...]] = ()
+    prompts: ClassVar[tuple[str, ...]] = ("heading_speed",)
+    success_at_end: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        low, high = self.speed_range
+        check_parameters(
+            self,
+            speed_range=0.0 <= low <= high,
+            jump_probability=0.0 <= self.jump_probability <= 1.0,
+            stop_probability=0.0 <= self.stop_probability <= 1.0,
+            interval_steps=self.interval_steps > self.grace_steps,
+            tolerance=self.tolerance > 0.0,
+        )
+
+    def sample_goal(
+        self, state: BodyState, previous: Goal | None, generator: torch.Generator
+    ) -> Goal:
+        """Direction (rad, world) and speed near the previous ones, or now and then anything."""
+        count = len(state.pos)
+
+        def uniform(low: float, high: float) -> Tensor:
+            return low + (high - low) * torch.rand(count, generator=generator)
+
+        low, high = self.speed_range
+        if previous is None:
+            angle, speed = rotations.heading(state.rot[:, 0]), uniform(low, high)
+            start = torch.zeros(count, dtype=torch.long)
+        else:
+            angle, speed, start = previous["angle"], previous["last_speed"], previous["end"]
+        jump = torch.rand(count, generator=generator) < self.jump_probability
+        near_angle = angle + uniform(-self.turn, self.turn)
+        near_speed = (speed + uniform(-self.speed_change, self.speed_change)).clamp(low, high)
+        angle = torch.where(jump, uniform(-math.pi, math.pi), near_angle)
+        speed = torch.where(jump, uniform(low, high), near_speed)
+        stop = torch.rand(count, generator=generator) < self.stop_probability
+        return {
+            "angle": rotations.wrap_angle(angle),
+            "speed": torch.where(stop, 0.0, speed),
+            "last_speed": speed,
+            "start": start,
+            "end": start + self.interval_steps,
+        }
+
+    def sample_objects(self, state: BodyState, generator: torch.Generator) -> Tensor:
+        """No objects."""
+        return torch.zeros(len(state.pos), 0, 7)
+
+    def goal_is_over(self, goal: Goal, steps: Tensor) -> Tensor:
+        """After ``interval_steps``."""
+        return steps >= goal["end"]
+
+    def goals_left(self, goal: Goal, max_steps: int) -> Tensor:
+        """Goals still to come that would be measured in an episode of ``max_steps``, (N,) long."""
+        room = max_steps - self.grace_steps - goal["end"]
+        return ((room + self.interval_steps - 1) // self.interval_steps).clamp(min=0)
+
+    def observe(self, state: BodyState, goal: Goal) -> Tensor:
+        """(N, 3)."""
+        local = rotations.direction_xy(goal["angle"] - rotations.heading(state.rot[:, 0]))
+        return torch.cat((local, goal["speed"].unsqueeze(-1)), dim=-1)
+
+    def reward_terms(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
+        """``direction``, in [0, 1]."""
+        direction = rotations.direction_xy(goal["angle"])
+        velocity = root_velocity(transition, CONTROL_DT)
+        along = (velocity * direction).sum(dim=-1)
+        # the sum of components, not the norm, as in the paper's code
+        tangent = (velocity - along.unsqueeze(-1) * direction).sum(dim=-1)
+        error = relative_speed_error(goal["speed"], along)
+        reward = torch.exp(
+            -(self.speed_weight * error.square() + self.tangent_weight * tangent.square())
+        )
+        return {"direction": torch.where(along < -0.5, 0.0, reward)}
+
+    def step_is_good(self, transition: Transition, goal: Goal) -> tuple[Tensor, Tensor]:
+        """Measured after the grace period; good within the tolerance."""
+        measured = transition.steps >= goal["start"] + self.grace_steps
+        return measured, self._speed_error(transition, goal).abs() <= self.tolerance
+
+    def terminated(self, transition: Transition, humanoid: Humanoid) -> Tensor:
+        """A fall."""
+        return fallen(transition, humanoid)
+
+    def metrics(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
+        """``speed_error``: relative, absolute value."""
+        return {"speed_error": self._speed_error(transition, goal).abs()}
+
+    def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
+        """``heading_speed``: face and walk along the direction at the asked speed."""
+        angle = goal["angle"]
+        return heading_speed_targets(
+            state, heading=angle, direction=rotations.direction_xy(angle), speed=goal["speed"]
+        )
+
+    @staticmethod
+    def _speed_error(transition: Transition, goal: Goal) -> Tensor:
+        direction = rotations.direction_xy(goal["angle"])
+        along = (root_velocity(transition, CONTROL_DT) * direction).sum(dim=-1)
+        return relative_speed_error(goal["speed"], along)
+
+
+def relative_speed_error(asked: Tensor, actual: Tensor) -> Tensor:
+    """``(asked - actual) / asked``, or the difference itself when asked to stand, (N,)."""
+    moving = asked > 1e-4
+    return (asked - actual) / torch.where(moving, asked, 1.0)

@@ -1,0 +1,157 @@
+"""Strike: walk up to a box and knock it over (spec/tasks.md section 1.4)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tt_gym import rotations
+from tt_gym.bfm.targets import Targets, heading_speed_targets
+from tt_gym.humanoids import Humanoid
+from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject
+from tt_gym.tasks.task import Goal, Transition, check_parameters, fallen, root_velocity
+
+BOX = BoxObject("box", half_size=(0.2, 0.2, 0.9), density=30.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Strike:
+    """Knock over a standing box of 8.64 kg.
+
+    Observation (15): box position relative to the root in the heading frame, its z entry replaced by
+    the box's height (3), rot6 of the box in that frame (6), its linear (3) and angular velocity (3).
+
+    Reward: ``0.6 max(1 - c, 0) + 0.4 exp(-4 e^2)``, where ``c`` is the cosine of the box's tilt and
+    ``e`` how far the root's speed towards the box falls short of ``target_speed`` (the second term is
+    zero when moving away); 1 once the box is down (``c < down_cosine``).
+
+    Success: the box is down at the end of the episode.
+
+    Termination: a fall, or the box is hit by a body that is neither a foot nor a strike body.
+
+    Attributes:
+        near_distance, far_distance: the box stands between ``min_distance`` and one of these, m.
+        near_probability: chance of the near one.
+        target_speed: towards the box, m/s.
+        down_cosine: tilt at which the box counts as down.
+        hit_force: force of the box on a body that counts as a hit, N.
+    """
+
+    min_distance: float = 0.5
+    near_distance: float = 1.5
+    far_distance: float = 10.0
+    near_probability: float = 0.5
+    target_speed: float = 1.0
+    down_cosine: float = 0.2
+    hit_force: float = 1.0
+
+    observation_size: ClassVar[int] = 15
+    objects: ClassVar[tuple[BoxObject, ...]] = (BOX,)
+    prompts: ClassVar[tuple[str, ...]] = ("heading_speed",)
+    success_at_end: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_parameters(
+            self,
+            near_distance=self.min_distance <= self.near_distance,
+            far_distance=self.min_distance <= self.far_distance,
+            near_probability=0.0 <= self.near_probability <= 1.0,
+            target_speed=self.target_speed > 0.0,
+        )
+
+    def sample_goal(
+        self, state: BodyState, previous: Goal | None, generator: torch.Generator
+    ) -> Goal:
+        """The box is the goal; nothing else is drawn."""
+        return {}
+
+    def sample_objects(self, state: BodyState, generator: torch.Generator) -> Tensor:
+        """The box upright around the humanoid, any bearing and yaw: (N, 1, 7)."""
+        count = len(state.pos)
+        near = torch.rand(count, generator=generator) < self.near_probability
+        reach = torch.where(near, self.near_distance, self.far_distance) - self.min_distance
+        distance = self.min_distance + reach * torch.rand(count, generator=generator)
+        bearing = 2 * math.pi * torch.rand(count, generator=generator)
+        yaw = 2 * math.pi * torch.rand(count, generator=generator)
+        pose = torch.zeros(count, 1, 7)
+        offset = distance.unsqueeze(-1) * rotations.direction_xy(bearing)
+        pose[:, 0, :2] = state.pos[:, 0, :2] + offset
+        pose[:, 0, 2] = BOX.half_size[2]
+        pose[:, 0, 3:] = rotations.yaw_quat(yaw)
+        return pose
+
+    def goal_is_over(self, goal: Goal, steps: Tensor) -> Tensor:
+        """Never: one box per episode."""
+        return torch.zeros_like(steps, dtype=torch.bool)
+
+    def goals_left(self, goal: Goal, max_steps: int) -> Tensor:
+        """None."""
+        return torch.zeros((), dtype=torch.long)
+
+    def observe(self, state: BodyState, goal: Goal) -> Tensor:
+        """(N, 15)."""
+        root = state.rot[:, 0]
+        vectors = torch.cat(
+            (
+                state.object_pos - state.pos[:, :1],
+                rotations.rot6(state.object_rot).unflatten(-1, (2, 3)).flatten(1, 2),
+                state.object_vel,
+                state.object_ang_vel,
+            ),
+            dim=1,
+        )
+        local = rotations.to_heading_frame(root, vectors)
+        local[:, 0, 2] = state.object_pos[:, 0, 2]
+        return local.flatten(1)
+
+    def reward_terms(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
+        """``tilt`` and ``approach``; together 1 once the box is down."""
+        state, cosine = transition.after, self._tilt_cosine(transition.after)
+        towards = state.object_pos[:, 0, :2] - state.pos[:, 0, :2]
+        towards = towards / towards.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+        speed = (root_velocity(transition, CONTROL_DT) * towards).sum(dim=-1)
+        shortfall = ((self.target_speed - speed) / self.target_speed).clamp(min=0.0)
+        approach = torch.where(speed > 0.0, torch.exp(-4.0 * shortfall.square()), 0.0)
+        down = cosine < self.down_cosine
+        return {
+            "tilt": torch.where(down, 1.0, 0.6 * (1.0 - cosine).clamp(min=0.0)),
+            "approach": torch.where(down, 0.0, 0.4 * approach),
+        }
+
+    def step_is_good(self, transition: Transition, goal: Goal) -> tuple[Tensor, Tensor]:
+        """Every step is measured anew: only the last one counts."""
+        down = self._tilt_cosine(transition.after) < self.down_cosine
+        return torch.ones_like(down), down
+
+    def terminated(self, transition: Transition, humanoid: Humanoid) -> Tensor:
+        """A fall, or an illegal hit."""
+        legal = [*humanoid.feet, *humanoid.strike_bodies]
+        illegal = torch.ones(humanoid.num_bodies, dtype=torch.bool)
+        illegal[legal] = False
+        forces = transition.after.object_contact_force[:, 0, illegal]
+        hit = (forces.abs() > self.hit_force).any(dim=-1).any(dim=-1) & (transition.steps > 1)
+        return fallen(transition, humanoid) | hit
+
+    def metrics(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
+        """``tilt_cosine`` of the box and root ``distance`` to it in m."""
+        state = transition.after
+        distance = (state.object_pos[:, 0] - state.pos[:, 0]).norm(dim=-1)
+        return {"tilt_cosine": self._tilt_cosine(state), "distance": distance}
+
+    def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
+        """``heading_speed``: face the box and walk to it."""
+        towards = state.object_pos[:, 0, :2] - state.pos[:, 0, :2]
+        angle = torch.atan2(towards[:, 1], towards[:, 0])
+        speed = torch.full_like(angle, self.target_speed)
+        return heading_speed_targets(
+            state, heading=angle, direction=rotations.direction_xy(angle), speed=speed
+        )
+
+    @staticmethod
+    def _tilt_cosine(state: BodyState) -> Tensor:
+        """Cosine between the box's axis and the vertical, (N,)."""
+        return rotations.rot6(state.object_rot[:, 0])[:, 5]

@@ -1,0 +1,135 @@
+"""What every task provides: parameters and pure functions over a batch of environments."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from tt_gym.bfm.targets import Targets
+from tt_gym.humanoids import Humanoid
+from tt_gym.simulation.state import BodyState, BoxObject
+
+Goal = dict[str, Tensor]
+"""What a task asks for, one row per environment; the task alone knows the keys."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Transition:
+    """What reward and termination may look at.
+
+    Attributes:
+        before: state at the start of the control step.
+        after: state at its end.
+        steps: control steps since the episode began, (N,), at least 1.
+    """
+
+    before: BodyState
+    after: BodyState
+    steps: Tensor
+
+
+class Task(Protocol):
+    """The contract of a task: a frozen dataclass of parameters plus these functions.
+
+    All are pure: state and goal in, new tensors out. ``sample_goal`` draws from the given generator.
+
+    Attributes:
+        observation_size: entries of the task observation.
+        objects: free objects of the scene.
+        prompts: names that :meth:`build_prompt` knows.
+        success_at_end: judge success by the last step of the episode instead of every measured one.
+    """
+
+    observation_size: ClassVar[int]
+    objects: ClassVar[tuple[BoxObject, ...]]
+    prompts: ClassVar[tuple[str, ...]]
+    success_at_end: ClassVar[bool]
+
+    def sample_goal(
+        self, state: BodyState, previous: Goal | None, generator: torch.Generator
+    ) -> Goal:
+        """New goals for the rows of ``state``; ``previous`` is None at the start of an episode."""
+        ...
+
+    def sample_objects(self, state: BodyState, generator: torch.Generator) -> Tensor:
+        """Initial poses of the objects, (N, K, 7): position and quaternion."""
+        ...
+
+    def goal_is_over(self, goal: Goal, steps: Tensor) -> Tensor:
+        """Where a new goal is due, (N,) bool."""
+        ...
+
+    def goals_left(self, goal: Goal, max_steps: int) -> Tensor:
+        """Goals still to come that would be measured in an episode of ``max_steps``."""
+        ...
+
+    def observe(self, state: BodyState, goal: Goal) -> Tensor:
+        """Task observation, (N, observation_size)."""
+        ...
+
+    def reward_terms(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
+        """Terms whose sum is the reward, (N,) each."""
+        ...
+
+    def step_is_good(self, transition: Transition, goal: Goal) -> tuple[Tensor, Tensor]:
+        """Whether the success criterion is measured in this step, and whether it holds: (N,) bool."""
+        ...
+
+    def terminated(self, transition: Transition, humanoid: Humanoid) -> Tensor:
+        """Episodes that end in failure, (N,) bool."""
+        ...
+
+    def metrics(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
+        """Further numbers for curves, (N,) each."""
+        ...
+
+    def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
+        """A hand-written prompt for the frozen model, by name."""
+        ...
+
+
+def root_velocity(transition: Transition, dt: float) -> Tensor:
+    """Root velocity in the plane as the finite difference over the step, (N, 2), m/s."""
+    return (transition.after.pos[:, 0, :2] - transition.before.pos[:, 0, :2]) / dt
+
+
+def fallen(
+    transition: Transition,
+    humanoid: Humanoid,
+    *,
+    height: float = 0.15,
+    head_height: float = 0.30,
+    force: float = 0.1,
+) -> Tensor:
+    """Some body other than a foot is pushed and some such body is low (spec/tasks.md section 0.4).
+
+    Args:
+        transition: the state after the step is judged, from the second step on.
+        humanoid: which bodies are feet and which is the head.
+        height: a body lower than this is low, m; ``head_height`` for the head.
+        head_height: see ``height``.
+        force: contact force component that counts as a touch, N.
+
+    Returns:
+        (N,) bool.
+    """
+    state = transition.after
+    limits = torch.full((humanoid.num_bodies,), height)
+    limits[humanoid.head] = head_height
+    others = torch.ones(humanoid.num_bodies, dtype=torch.bool)
+    others[list(humanoid.feet)] = False
+    touched = (state.contact_force.abs() > force).any(dim=-1)[:, others].any(dim=-1)
+    low = (state.pos[..., 2] < limits)[:, others].any(dim=-1)
+    return touched & low & (transition.steps > 1)
+
+
+def check_parameters(task: Any, **conditions: bool) -> None:
+    """Raise ValueError naming the first parameter whose condition does not hold."""
+    for name, holds in conditions.items():
+        if not holds:
+            raise ValueError(
+                f"{type(task).__name__}: parameter {name}={getattr(task, name)!r} is not allowed"
+            )
