@@ -24,7 +24,7 @@ class TaskTokenVecEnv(VecEnv):
         self.spec = env.spec
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
-    def reset(self) -> dict[str, np.ndarray]:  # type: ignore[override]
+    def reset(self) -> dict[str, np.ndarray]:
         """Start new episodes everywhere, with the seed given to :meth:`seed`, if any."""
         observations, _ = self.env.reset(seed=self._seeds[0])
         self.reset_infos = [{} for _ in range(self.num_envs)]
@@ -76,3 +76,10 @@ class TaskTokenVecEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
         """A native batch has no single-env wrappers."""
         return [False] * len(list(self._get_indices(indices)))
+
+
+def native_env(env: VecEnv | None) -> TaskTokenVectorEnv:
+    """The batch under any number of SB3 wrappers."""
+    inner = None if env is None else env.unwrapped
+    assert isinstance(inner, TaskTokenVecEnv)
+    return inner.env

@@ -5,10 +5,14 @@ Importing this module registers ``TTDirection-v0`` and ``TTStrike-v0`` and loads
 
 from gymnasium import register, registry
 
+from tt_gym.opengl import choose_backend
+
 __version__ = "0.1.0"
 
 EPISODE_STEPS = 300
 """Control steps (30 per second) of an episode, as in the paper's evaluation."""
+
+choose_backend()  # before anything imports mujoco
 
 for _name, _task in (("TTDirection-v0", "direction"), ("TTStrike-v0", "strike")):
     if _name not in registry:

@@ -51,7 +51,7 @@ def load_checkpoint(path: str | Path, *, kind: str) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         head = path.read_bytes()[:64]
         if head.startswith(b"version https://git-lfs"):

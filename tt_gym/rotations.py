@@ -1,7 +1,8 @@
 """Batched rotations: quaternions ``(w, x, y, z)``, exponential maps, rot6 and heading frames.
 
-All functions take and return float tensors whose last axis holds the rotation or vector and broadcast
-over the leading axes. Quaternions are assumed to be unit length unless a function says otherwise.
+All functions take and return float tensors whose last axis holds the rotation or vector and
+broadcast over the leading axes. Quaternions are assumed to be unit length unless a function says
+otherwise.
 """
 
 from __future__ import annotations

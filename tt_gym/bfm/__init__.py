@@ -1,0 +1,1 @@
+"""The frozen behavior foundation model: network, tokens and files."""

@@ -9,6 +9,7 @@ A task token enters the sequence as it is, beside the encoded ones.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +63,7 @@ class MaskedMimicConfig:
 def mlp(sizes: tuple[int, ...]) -> nn.Sequential:
     """Linear layers with ReLU between them, linear output."""
     layers: list[nn.Module] = []
-    for inner, outer in zip(sizes[:-1], sizes[1:], strict=True):
+    for inner, outer in itertools.pairwise(sizes):
         layers += [nn.Linear(inner, outer), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -102,7 +103,9 @@ class MaskedMimic(nn.Module):
     def __init__(self, config: MaskedMimicConfig) -> None:
         super().__init__()
         if not config.token_types or config.token_types[0].name != STATE:
-            raise ValueError(f"the first token type must be {STATE!r}, got {config.token_types[:1]}")
+            raise ValueError(
+                f"the first token type must be {STATE!r}, got {config.token_types[:1]}"
+            )
         self.config = config
         self.types = {item.name: item for item in config.token_types}
         width = config.token_width

@@ -45,26 +45,30 @@ def load_bfm(path: str | Path | None = None) -> MaskedMimic:
     Raises:
         CheckpointError: missing, corrupt or foreign file, or tensors that do not fit its sizes.
     """
-    return _load(str(SHIPPED if path is None else path))
+    path = Path(SHIPPED if path is None else path)
+    return _load(str(path), path.stat().st_mtime_ns if path.is_file() else 0)
 
 
 @functools.lru_cache(maxsize=4)
-def _load(path: str) -> MaskedMimic:
+def _load(path: str, changed_ns: int) -> MaskedMimic:
+    """Kept in memory until the file changes."""
     content = load_checkpoint(path, kind=_KIND)
-    model = MaskedMimic(_config(content["config"]))
     try:
+        model = MaskedMimic(_config(content["config"]))
         model.load_state_dict(content["weights"])
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: tensors do not fit the sizes in the file: {error}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path}: tensors do not fit the sizes in the file: {error}"
+        ) from error
     return frozen(model)
 
 
 def _config(saved: dict[str, Any]) -> MaskedMimicConfig:
     types = tuple(TokenType(**item) for item in saved["token_types"])
-    values = {
+    sizes: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()
     }
-    return MaskedMimicConfig(**{**values, "token_types": types})
+    return MaskedMimicConfig(**{**sizes, "token_types": types})
 
 
 def fingerprint(model: MaskedMimic) -> str:

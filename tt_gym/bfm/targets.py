@@ -44,8 +44,7 @@ class Targets:
 
 
 def target_size(humanoid: Humanoid) -> int:
-    """Width of one target token: per body position and rotation with a bit each, heading,
-    velocity, time."""
+    """Width of one target token: every body's position and rotation, heading, velocity, time."""
     return humanoid.num_bodies * (_POS + 1 + _ROT + 1) + _HEADING + 1 + _VELOCITY + 1 + 1
 
 
@@ -136,7 +135,9 @@ def heading_speed_targets(
 
     Args:
         state: current state (only its sizes are used).
-        heading: (N,), rad, world. direction: unit vectors, (N, 2), world. speed: (N,), m/s.
+        heading: (N,), rad, world.
+        direction: unit vectors, (N, 2), world.
+        speed: (N,), m/s.
     """
     num_envs, bodies = state.pos.shape[:2]
     steps = TARGET_STEPS[-2:]
@@ -154,4 +155,3 @@ def heading_speed_targets(
         heading_visible=shown,
         velocity_visible=shown,
     )
-

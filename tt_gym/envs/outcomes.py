@@ -53,15 +53,18 @@ class Outcomes:
         self.good = self.good | over
         self.measured = self.measured & ~over
 
-    def summary(self, terminated: Tensor, goals_left: Tensor, diverged: Tensor) -> dict[str, Tensor]:
+    def summary(
+        self, terminated: Tensor, goals_left: Tensor, diverged: Tensor
+    ) -> dict[str, Tensor]:
         """The episode as if it ended now.
 
-        A termination fails the current goal and all that would still have come, except where success
-        is judged by the last step alone.
+        A termination fails the current goal and all that would still have come, except where
+        success is judged by the last step alone.
 
         Args:
-            terminated, diverged: (N,) bool.
+            terminated: (N,) bool.
             goals_left: goals to come in a full episode, (N,) or scalar.
+            diverged: (N,) bool.
 
         Returns:
             ``goals``, ``goals_succeeded``, ``is_success``, ``diverged`` and the means, (N,) each.
@@ -81,7 +84,8 @@ class Outcomes:
     def get_state(self) -> dict[str, Any]:
         """As checkpoint content."""
         names = ("good", "measured", "goals", "succeeded", "steps")
-        return {**{name: getattr(self, name) for name in names}, "sums": self.sums}
+        sums = {key: total.clone() for key, total in self.sums.items()}
+        return {**{name: getattr(self, name).clone() for name in names}, "sums": sums}
 
     def set_state(self, saved: dict[str, Any]) -> None:
         """Inverse of :meth:`get_state`."""

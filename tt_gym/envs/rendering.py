@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
+import mujoco
 import numpy as np
 from torch import Tensor
 
-# MuJoCo reads this when first imported; without a display only these two work
-_BACKENDS = ("egl", "osmesa")
 _NO_GL = (
     "rendering needs OpenGL without a display: install EGL (Debian: apt-get install libegl1 "
     "libgl1-mesa-dri) or OSMesa (libosmesa6), or leave render_mode unset"
 )
+_SHADOW_CLIP = 4.0  # the rim of the shadowed region is speckled; this keeps it out of the picture
+_LIGHT_DISTANCE = 10.0  # m
 _ARROW_RGBA = (0.1, 0.6, 0.25, 1.0)
 
 
 class RenderingError(RuntimeError):
     """No OpenGL context could be made; the text says what to install."""
-
-
-def choose_backend() -> None:
-    """Set ``MUJOCO_GL`` to EGL where neither a display nor the variable is there."""
-    if "MUJOCO_GL" not in os.environ and "DISPLAY" not in os.environ:
-        os.environ["MUJOCO_GL"] = _BACKENDS[0]
-
-
-choose_backend()
-
-import mujoco  # noqa: E402
 
 
 class Painter:
@@ -45,6 +34,8 @@ class Painter:
 
     def __init__(self, simulator: Any, *, width: int = 480, height: int = 360) -> None:
         self.simulator = simulator
+        visual = simulator.model.vis
+        visual.quality.shadowsize, visual.map.shadowclip = 2048, _SHADOW_CLIP
         try:
             self._renderer = mujoco.Renderer(simulator.model, height=height, width=width)
         except Exception as error:  # the GL bindings raise many kinds
@@ -66,6 +57,9 @@ class Painter:
         self._renderer.update_scene(self._data, self._camera)
         scene = self._renderer.scene
         scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+        for light in scene.lights[: scene.nlight]:
+            if not light.headlight:  # shadows exist only around a light's axis: follow the root
+                light.pos = root - _LIGHT_DISTANCE * light.dir
         if arrow is not None and float(arrow.norm()) > 1e-3:
             start = np.array([root[0], root[1], 0.03])
             self._add_arrow(scene, start, start + np.array([*arrow.tolist(), 0.0]))

@@ -43,7 +43,7 @@ class TaskTokenEnv(gymnasium.Env):
         """One control step (1/30 s).
 
         Raises:
-            ValueError: wrong shape or a NaN.
+            ValueError: wrong shape, NaN or infinity.
         """
         action = np.asarray(action)
         if action.shape != self.action_space.shape:
@@ -56,7 +56,7 @@ class TaskTokenEnv(gymnasium.Env):
         single = {key: value[0].item() for key, value in info.items() if not key.startswith("_")}
         return observation, float(reward[0]), bool(terminated[0]), bool(truncated[0]), single
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         """RGB picture (H, W, 3) uint8, None without ``rgb_array``."""
         pictures = self.batch.render()
         return None if pictures is None else pictures[0]

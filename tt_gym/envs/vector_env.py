@@ -43,9 +43,9 @@ class TaskTokenVectorEnv(VectorEnv):
         num_envs: N >= 1.
         task: ``direction`` or ``strike``.
         max_episode_steps: control steps (30 per second) until truncation.
-        control: ``token``; ``joint``: the action is the PD target divided by :data:`JOINT_SCALE`, no
-            model takes part; ``prompt``: the frozen model acts on the prompt alone and the action is
-            ignored.
+        control: ``token``; ``joint``: the action is the PD target divided by
+            :data:`JOINT_SCALE`, no model takes part; ``prompt``: the frozen model acts on the
+            prompt alone and the action is ignored.
         prompt: name of one of the task's hand-written prompts to show beside the token.
         bfm: path of a model file, None for the shipped one.
         early_termination: end episodes that failed (falls, illegal hits); off as in the paper's
@@ -112,10 +112,11 @@ class TaskTokenVectorEnv(VectorEnv):
     def _make_spaces(self) -> None:
         token_width = self.bfm.config.token_width
         action_size = self.humanoid.num_dofs if self.control == "joint" else token_width
-        unbounded = {"low": -np.inf, "high": np.inf, "dtype": np.float32}
         self.single_observation_space = gymnasium.spaces.Dict(
             {
-                "task": gymnasium.spaces.Box(shape=(self.task.observation_size,), **unbounded),
+                "task": gymnasium.spaces.Box(
+                    -np.inf, np.inf, (self.task.observation_size,), np.float32
+                ),
                 "state": gymnasium.spaces.Box(-5.0, 5.0, (state_size(self.humanoid),), np.float32),
             }
         )
@@ -149,7 +150,7 @@ class TaskTokenVectorEnv(VectorEnv):
         """One control step (1/30 s) of every environment.
 
         Raises:
-            ValueError: wrong shape or a NaN; nothing has been stepped then.
+            ValueError: wrong shape, NaN or infinity; nothing has been stepped then.
         """
         pd_target = self.pd_target(self._checked(actions))
         before = self.simulator.state
@@ -228,9 +229,13 @@ class TaskTokenVectorEnv(VectorEnv):
                 f"action must have shape {self.action_space.shape}, got {actions.shape}: "
                 "build the policy from env.single_action_space"
             )
-        if np.isnan(actions).any():
-            bad = int(np.flatnonzero(np.isnan(actions).any(axis=1))[0])
-            raise ValueError(f"action holds NaN in environment {bad}; allowed: finite, in [-1, 1]")
+        finite = np.isfinite(actions).all(axis=1)
+        if not finite.all():
+            bad = int(np.flatnonzero(~finite)[0])
+            values = actions[bad][~np.isfinite(actions[bad])]
+            raise ValueError(
+                f"action must be finite and in [-1, 1], got {values[0]} in environment {bad}"
+            )
         return torch.from_numpy(actions).clamp(-1.0, 1.0)
 
     def _model_state(self, state: BodyState) -> Tensor:
@@ -295,9 +300,7 @@ class TaskTokenVectorEnv(VectorEnv):
         final_info = {
             key: done.copy() if key.startswith("_") else value for key, value in info.items()
         }
-        running = {
-            key: ~done if key.startswith("_") else value for key, value in info.items()
-        }
+        running = {key: ~done if key.startswith("_") else value for key, value in info.items()}
         return {
             **running,
             "final_obs": final_obs,
@@ -320,8 +323,8 @@ class TaskTokenVectorEnv(VectorEnv):
         return {
             "physics": torch.from_numpy(self.simulator.get_state()),
             "generator": self.generator.get_state(),
-            "steps": self.steps,
-            "goal": self.goal,
+            "steps": self.steps.clone(),
+            "goal": dict(self.goal),
             "outcomes": self.outcomes.get_state(),
         }
 

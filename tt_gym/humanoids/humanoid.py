@@ -1,4 +1,4 @@
-"""What a humanoid is: bodies, joints, gains, and the maps between poses, ``qpos`` and PD targets."""
+"""What a humanoid is: bodies, joints, gains; maps between poses, ``qpos`` and PD targets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class Body:
         parent: name of the parent body, None for the root.
         offset: joint position in the parent's frame, m.
         joint: ``ball`` and ``hinge`` are driven, ``free`` is the root's, ``fixed`` has no freedom.
-        geom: collision shape; ``geom_size`` is as in MuJoCo (radius; radius, half length; half sides).
+        geom: collision shape; ``geom_size`` is as in MuJoCo (radius; radius, half length; half
+            sides).
         geom_pos: centre of the shape in the body's frame, m.
         mass: kg.
         kp, kd: PD gains, N m/rad and N m s/rad.
@@ -59,11 +60,11 @@ class Body:
 class Humanoid:
     """A humanoid built from a depth-first table of bodies. Hinges turn about the body's y axis.
 
-    The PD target (and so ``ctrl``) has ``num_dofs`` entries in table order: an exponential map (rad)
-    per ball joint, an angle (rad) per hinge.
+    The PD target (and so ``ctrl``) has ``num_dofs`` entries in table order: an exponential map
+    (rad) per ball joint, an angle (rad) per hinge.
 
     Args:
-        bodies: the table; a parent stands before its children and subtrees are contiguous, which is
+        bodies: the table; a parent stands before its children and subtrees are contiguous, as in
             the order in which MuJoCo compiles them.
         mirror_names: prefixes that swap under left-right mirroring.
         head, right_hand: names of the bodies with that role.
@@ -116,7 +117,8 @@ class Humanoid:
         self._ball_qpos, self._ball_dof = torch.tensor(ball_qpos), torch.tensor(ball_dof)
         self._hinge_qpos, self._hinge_dof = torch.tensor(hinge_qpos), torch.tensor(hinge_dof)
         self.velocity_gain = torch.zeros(dof)
-        for index, dofs in [*zip(ball, ball_dof, strict=True), *zip(hinge, hinge_dof, strict=True)]:
+        one_dof = [[index] for index in hinge_dof]
+        for index, dofs in zip(ball + hinge, ball_dof + one_dof, strict=True):
             self.velocity_gain[dofs] = self.bodies[index].kd / self.bodies[index].kp
 
     def body_index(self, name: str) -> int:
@@ -141,7 +143,9 @@ class Humanoid:
     @functools.cached_property
     def mirrored_dofs(self) -> tuple[Tensor, Tensor]:
         """Index and sign, (D,) each, that mirror a PD target: ``target[..., index] * sign``."""
-        first_dof = {b: dofs[0] for b, dofs in zip(self.ball_bodies, self._ball_dof.tolist(), strict=True)}
+        first_dof = {
+            b: dofs[0] for b, dofs in zip(self.ball_bodies, self._ball_dof.tolist(), strict=True)
+        }
         first_dof |= dict(zip(self.hinge_bodies, self._hinge_dof.tolist(), strict=True))
         index, sign = [], []
         for body in sorted(first_dof):
@@ -200,7 +204,8 @@ class Humanoid:
 
         Args:
             root_vel: root linear velocity, (..., 3), m/s, world.
-            before, after: local rotations, (..., B, 4).
+            before: local rotations, (..., B, 4).
+            after: the same, ``dt`` later.
             dt: time between them, s.
         """
         change = rotations.quat_multiply(rotations.quat_conjugate(before), after)
@@ -226,7 +231,9 @@ class Humanoid:
         q = qpos[:, self._ball_qpos]
         desired = rotations.quat_from_exp_map(pd_target[:, self._ball_dof])
         error = rotations.quat_multiply(rotations.quat_conjugate(q), desired)
-        ctrl[:, self._ball_dof] = rotations.exp_map_from_quat(q) + rotations.exp_map_from_quat(error)
+        ctrl[:, self._ball_dof] = rotations.exp_map_from_quat(q) + rotations.exp_map_from_quat(
+            error
+        )
         return ctrl
 
     def forward_kinematics(
@@ -235,7 +242,8 @@ class Humanoid:
         """World position, rotation, linear and angular velocity of every body origin.
 
         Args:
-            qpos: (..., nq). qvel: (..., nv).
+            qpos: (..., nq).
+            qvel: (..., nv).
 
         Returns:
             (..., B, 3), (..., B, 4), (..., B, 3) m/s, (..., B, 3) rad/s.
@@ -259,12 +267,15 @@ class Humanoid:
         return stacked[0], stacked[1], stacked[2], stacked[3]
 
     def lowest_point(self, body_pos: Tensor, body_rot: Tensor) -> Tensor:
-        """Height of the lowest point of any collision shape: (..., B, 3), (..., B, 4) -> (...), m."""
+        """Height of the lowest point of any shape: (..., B, 3), (..., B, 4) -> (...), m."""
         heights = []
         for index, body in enumerate(self.bodies):
             rot, size = body_rot[..., index, :], body.geom_size
             centre = torch.tensor(body.geom_pos, dtype=body_pos.dtype)
-            z = body_pos[..., index, 2] + rotations.rotate(rot, centre.expand(*rot.shape[:-1], 3))[..., 2]
+            z = (
+                body_pos[..., index, 2]
+                + rotations.rotate(rot, centre.expand(*rot.shape[:-1], 3))[..., 2]
+            )
             # third row of the rotation matrix: how much each body axis points up
             up = rotations.rotate(
                 rotations.quat_conjugate(rot), torch.tensor([0.0, 0.0, 1.0], dtype=z.dtype)

@@ -32,13 +32,12 @@ class _Joint:
     first_column: int
 
 
-def read_bvh(path: str | Path, *, source: str, name: str | None = None) -> Clip:
+def read_bvh(path: str | Path, *, source: str) -> Clip:
     """Read one clip and retarget it; axes become x forward, y left, z up, the rate ``FPS``.
 
     Args:
         path: BVH file with the joints of the CMU skeleton, y up. Frame 0 is a T-pose and left out.
         source: origin and terms, kept with the clip.
-        name: of the clip, by default the file's.
 
     Raises:
         ClipError: names the file and, where it applies, frame and field.
@@ -48,19 +47,17 @@ def read_bvh(path: str | Path, *, source: str, name: str | None = None) -> Clip:
         lines = iter(path.read_text().splitlines())
     except FileNotFoundError:
         raise ClipError(f"{path}: no such clip file") from None
-    except UnicodeDecodeError as error:
-        raise ClipError(f"{path}: not a text file ({error})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClipError(f"{path}: not a readable text file ({error})") from error
     joints = _read_hierarchy(path, lines)
-    missing = sorted(set(CMU_JOINTS) - {joint.name for joint in joints})
-    if missing:
-        raise ClipError(f"{path}: field 'JOINT': not a CMU skeleton, without {', '.join(missing)}")
+    _check_skeleton(path, joints)
     frame_time_s, motion = _read_motion(path, lines, width=_width(joints))
     positions, world_rot = _world_poses(joints, motion[1:])
     offsets = {joint.name: torch.tensor(joint.offset, dtype=torch.float64) for joint in joints}
     root_pos, joint_rot = retarget_cmu(positions, world_rot, offsets)
     times = torch.arange(len(root_pos), dtype=torch.float64) * frame_time_s
     pos, rot = resample(times, root_pos, joint_rot)
-    return Clip(name or path.stem, pos.float(), rot.float(), loop=False, source=source)
+    return Clip(path.stem, pos.float(), rot.float(), loop=False, source=source)
 
 
 def _width(joints: Sequence[_Joint]) -> int:
@@ -92,10 +89,11 @@ def _read_hierarchy(path: Path, lines: Iterator[str]) -> list[_Joint]:
     stack: list[int] = []  # indices of the open joints; -1 for an end site, which carries no motion
     for line in lines:
         word, *rest = line.split() or [""]
-        if word == "MOTION":
+        if word == "MOTION" and not stack:
             return joints
         if word in ("ROOT", "JOINT"):
-            joints.append(_Joint(rest[0], stack[-1] if stack else -1, (), (), _width(joints)))
+            parent = stack[-1] if stack else -1
+            joints.append(_Joint(" ".join(rest), parent, (), (), _width(joints)))
             stack.append(len(joints) - 1)
         elif word == "End":
             stack.append(-1)
@@ -111,7 +109,18 @@ def _read_hierarchy(path: Path, lines: Iterator[str]) -> list[_Joint]:
                 if unknown or rest[:1] != [str(len(rest) - 1)]:
                     raise ClipError(f"{path}: joint {joint.name}: field 'CHANNELS' is {rest}")
                 joints[stack[-1]] = dataclasses.replace(joint, channels=tuple(rest[1:]))
-    raise ClipError(f"{path}: field 'MOTION' is missing; perhaps truncated")
+    raise ClipError(f"{path}: field 'MOTION' or a brace is missing; perhaps truncated")
+
+
+def _check_skeleton(path: Path, joints: Sequence[_Joint]) -> None:
+    """Raise ClipError unless the skeleton is CMU's and complete."""
+    for joint in joints:
+        for field, value in (("OFFSET", joint.offset), ("CHANNELS", joint.channels)):
+            if not value:
+                raise ClipError(f"{path}: joint {joint.name}: field {field!r} is missing")
+    missing = sorted(set(CMU_JOINTS) - {joint.name for joint in joints})
+    if missing:
+        raise ClipError(f"{path}: field 'JOINT': not a CMU skeleton, without {', '.join(missing)}")
 
 
 def _read_motion(path: Path, lines: Iterator[str], *, width: int) -> tuple[float, Tensor]:

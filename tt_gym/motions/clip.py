@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,13 @@ from tt_gym.humanoids import Humanoid
 
 FPS = 30
 """Frame rate of every clip after reading, equal to the control rate, Hz."""
+
+
+# what numpy and zipfile raise for a damaged archive, depending on where the damage is
+_DAMAGED = (
+    OSError, ValueError, TypeError, EOFError, NotImplementedError, SyntaxError, tokenize.TokenError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 class ClipError(ValueError):
@@ -73,21 +82,22 @@ def load_clip(path: str | Path) -> Clip:
         with np.load(path, allow_pickle=False) as arrays:
             root_pos, joint_rot = arrays["root_pos"], arrays["joint_rot"]
             header = json.loads(str(arrays["header"]))
+        name, loop, source, fps = (header[field] for field in ("name", "loop", "source", "fps"))
     except FileNotFoundError:
         raise ClipError(f"{path}: no such clip file") from None
     except KeyError as error:
         raise ClipError(f"{path}: field {error.args[0]!r} is missing; not a tt_gym clip") from error
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except _DAMAGED as error:
         raise ClipError(f"{path}: not a readable .npz clip ({error})") from error
     check_arrays(path, root_pos, joint_rot)
-    if header["fps"] != FPS:
-        raise ClipError(f"{path}: field 'fps' is {header['fps']}, must be {FPS}")
+    if fps != FPS:
+        raise ClipError(f"{path}: field 'fps' is {fps}, must be {FPS}")
     return Clip(
-        name=header["name"],
-        root_pos=torch.from_numpy(root_pos),
-        joint_rot=torch.from_numpy(joint_rot),
-        loop=bool(header["loop"]),
-        source=header["source"],
+        name=name,
+        root_pos=torch.from_numpy(root_pos.astype(np.float32)),
+        joint_rot=torch.from_numpy(joint_rot.astype(np.float32)),
+        loop=bool(loop),
+        source=source,
     )
 
 
@@ -106,11 +116,13 @@ def check_arrays(path: Path, root_pos: np.ndarray, joint_rot: np.ndarray) -> Non
     ):
         if bad.any():
             frame = int(np.flatnonzero(bad)[0])
-            raise ClipError(f"{path}: frame {frame}: field {field!r} is not finite and of unit norm")
+            raise ClipError(
+                f"{path}: frame {frame}: field {field!r} is not finite and of unit norm"
+            )
 
 
 def resample(times_s: Tensor, root_pos: Tensor, joint_rot: Tensor) -> tuple[Tensor, Tensor]:
-    """Bring frames at increasing times (T,) s to a grid of ``FPS``; positions lerp, rotations slerp."""
+    """Bring frames at increasing times (T,) s to ``FPS``; positions lerp, rotations slerp."""
     # files round frame times to six digits; a last frame lost to that would break a loop's seam
     count = int(torch.floor(times_s[-1] * FPS + 0.01)) + 1
     grid = torch.arange(count, dtype=times_s.dtype) / FPS

@@ -1,0 +1,1 @@
+"""Training a behavior foundation model: a tracker of clips, then distillation."""

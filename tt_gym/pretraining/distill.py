@@ -84,7 +84,9 @@ class Distiller:
         seed: of everything random.
     """
 
-    def __init__(self, tracker: Tracker, library: MotionLibrary, run_dir: Path, *, seed: int) -> None:
+    def __init__(
+        self, tracker: Tracker, library: MotionLibrary, run_dir: Path, *, seed: int
+    ) -> None:
         torch.manual_seed(seed)
         self.tracker, self.run_dir = tracker, run_dir
         self.humanoid = library.humanoid
@@ -212,7 +214,8 @@ class Distiller:
         """One progress line and TensorBoard scalars."""
         samples = self.round * NUM_ENVS * STEPS_PER_ROUND
         lengths = {
-            mode: sum(self.survived[mode]) / max(1, len(self.survived[mode])) for mode in PROMPT_MODES
+            mode: sum(self.survived[mode]) / max(1, len(self.survived[mode]))
+            for mode in PROMPT_MODES
         }
         for name, value in terms.items():
             self.writer.add_scalar(f"loss/{name}", value, samples)

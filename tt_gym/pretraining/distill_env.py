@@ -18,6 +18,12 @@ PROMPT_MODES = ("full", "heading_speed", "root", "sparse", "nothing")
 """What is shown: everything, heading and speed, the root's path, random parts, nothing."""
 _MODE_WEIGHTS = (0.25, 0.3, 0.1, 0.15, 0.2)
 _MODE_CHANGE_PROBABILITY = 1.0 / 90.0  # per control step: prompts switch within an episode too
+_SWITCH_PROBABILITY = 1.0 / 60.0  # per control step: go over to another clip
+_SWITCH_CANDIDATES = 48
+_SWITCH_MAX_ERROR = 0.2  # m, mean over bodies: what the tracker recovers from
+_SWITCH_MARGIN = 45  # frames left in the new clip
+_PUSH_PROBABILITY = 1.0 / 90.0
+_PUSH_SPEED = 0.3  # m/s, standard deviation
 _STRIDE_S = 0.7  # velocities are averaged over about half a walking cycle
 _SPARSE_BODY, _SPARSE_TOKEN = 0.2, 0.5  # chance to show a body's goal, and a token at all
 
@@ -36,15 +42,27 @@ def stride_velocity(library: MotionLibrary) -> Tensor:
     return torch.cat(averaged)
 
 
+def aligned_pose(pos: Tensor, root_rot: Tensor, vel: Tensor) -> Tensor:
+    """Body positions around the root's place and velocities in the heading frame, (N, 2 B, 3)."""
+    place = torch.cat((pos[:, 0, :2], torch.zeros(len(pos), 1)), dim=-1).unsqueeze(1)
+    return rotations.to_heading_frame(root_rot, torch.cat((pos - place, vel), dim=1))
+
+
+def aligned_poses(library: MotionLibrary) -> Tensor:
+    """:func:`aligned_pose` of every frame, (F, 2 B, 3)."""
+    frames = library.frames
+    return aligned_pose(frames.pos, frames.rot[:, 0], frames.vel)
+
+
 class DistillEnv(TrackingEnv):
     """Tracking with prompts. Without a goal for the root's position the reference is moved along.
 
-    The tracker's label would otherwise pull towards a place (or, with nothing shown, a heading) that
-    the student cannot know.
+    The tracker's label would otherwise pull towards a place (or, with nothing shown, a heading)
+    that the student cannot know.
 
     Args:
         simulator, library, seed: as for :class:`TrackingEnv`.
-        only_mode: use this prompt mode alone, for evaluation.
+        only_mode: use this prompt mode alone, and no disturbances, for evaluation.
 
     Attributes:
         mode: index into :data:`PROMPT_MODES`, (N,).
@@ -58,6 +76,7 @@ class DistillEnv(TrackingEnv):
         seed: int = 0,
         only_mode: str | None = None,
     ) -> None:
+        self.disturb = only_mode is None
         self._mode_weights = torch.tensor(_MODE_WEIGHTS)
         if only_mode is not None:
             self._mode_weights = torch.tensor([float(name == only_mode) for name in PROMPT_MODES])
@@ -72,9 +91,10 @@ class DistillEnv(TrackingEnv):
         self.velocity_visible = torch.zeros(num_envs, count, dtype=torch.bool)
         super().__init__(simulator, library, seed=seed)
         self._stride_velocity = stride_velocity(library)
+        self._aligned = aligned_poses(library)
 
     def view(self) -> BodyState:
-        """The state moved into the reference's frame: turned by ``turn``, then moved by ``shift``."""
+        """The state in the reference's frame: turned by ``turn``, then moved by ``shift``."""
         state = self.simulator.state
         yaw = rotations.yaw_quat(self.turn).unsqueeze(1)
         pos = rotations.rotate(yaw, state.pos)
@@ -90,10 +110,45 @@ class DistillEnv(TrackingEnv):
     def advance(self, pd_target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As :meth:`TrackingEnv.advance`; then prompts may change and the reference is moved."""
         outcome = super().advance(pd_target)
+        if self.disturb:
+            self.disturbances()
         change = torch.rand(self.num_envs, generator=self.generator) < _MODE_CHANGE_PROBABILITY
         self.draw_prompts(change.nonzero().flatten())
         self.follow()
         return outcome
+
+    def disturbances(self) -> None:
+        """Push some humanoids; lead others over to another clip in a similar pose."""
+        pushed = torch.rand(self.num_envs, generator=self.generator) < _PUSH_PROBABILITY
+        ids = pushed.nonzero().flatten()
+        if len(ids):
+            push = _PUSH_SPEED * torch.randn(len(ids), 3, generator=self.generator)
+            self.simulator.push(ids, push)
+        switch = torch.rand(self.num_envs, generator=self.generator) < _SWITCH_PROBABILITY
+        self.switch_clips(switch.nonzero().flatten())
+
+    def switch_clips(self, ids: Tensor) -> None:
+        """Continue with the most similar of some random frames, where one is similar enough."""
+        count = len(ids)
+        if count == 0:
+            return
+        clips, frames = self.library.sample(
+            count * _SWITCH_CANDIDATES, self.clip_weights(), self.generator, margin=_SWITCH_MARGIN
+        )
+        clips, frames = clips.view(count, -1), frames.view(count, -1)
+        state = self.simulator.state[ids]
+        pose = aligned_pose(state.pos, state.rot[:, 0], state.vel)
+        other = self._aligned[self.library.frame_index(clips, frames)]  # (n, C, 2 B, 3)
+        difference = (other - pose.unsqueeze(1)).norm(dim=-1)
+        bodies = state.pos.shape[1]
+        error = difference[..., :bodies].mean(dim=-1)
+        best = (error + 0.1 * difference[..., bodies:].mean(dim=-1)).argmin(dim=1)
+        rows = torch.arange(count)
+        similar = error[rows, best] < _SWITCH_MAX_ERROR
+        chosen, rows = ids[similar], rows[similar]
+        self.clip_ids[chosen] = clips[rows, best[similar]]
+        self.frame[chosen] = frames[rows, best[similar]]
+        self.follow(chosen)
 
     def restart(self, ids: Tensor) -> None:
         """As :meth:`TrackingEnv.restart`, with new prompts."""
@@ -101,11 +156,19 @@ class DistillEnv(TrackingEnv):
         self.shift[ids], self.turn[ids] = 0.0, 0.0
         self.draw_prompts(ids)
 
-    def follow(self) -> None:
-        """Move the reference onto the student where the prompt leaves position or heading open."""
+    def follow(self, switched: Tensor | None = None) -> None:
+        """Move the reference onto the student where the prompt leaves position or heading open.
+
+        Args:
+            switched: environments where place and heading are moved whatever the prompt.
+        """
         state, reference = self.simulator.state, self.reference()
         free_heading = self.mode == PROMPT_MODES.index("nothing")
         free_place = free_heading | (self.mode == PROMPT_MODES.index("heading_speed"))
+        if switched is not None:
+            free_heading = torch.zeros_like(free_heading)
+            free_heading[switched] = True
+            free_place = free_heading
         turn = rotations.heading(reference.rot[:, 0]) - rotations.heading(state.rot[:, 0])
         self.turn = torch.where(free_heading, rotations.wrap_angle(turn), self.turn)
         moved = rotations.rotate_xy(self.turn, state.pos[:, 0, :2])

@@ -14,7 +14,7 @@ from tt_gym.checkpoint import optimizer_state, restore_optimizer
 
 
 class GroupClippedAdam(torch.optim.Adam):
-    """Adam that clips the gradient norm of each parameter group apart (``max_grad_norm`` per group).
+    """Adam that clips the gradient norm of each parameter group apart, at its ``max_grad_norm``.
 
     One norm over actor and critic together lets the critic's gradient scale the actor's steps.
     """

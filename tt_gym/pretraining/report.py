@@ -1,6 +1,6 @@
 """What tracker and model can do, in numbers.
 
-    python -m tt_gym.pretraining.report --json report.json
+python -m tt_gym.pretraining.report --json report.json
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def track(env: TrackingEnv, act: Callable[[], Tensor], *, seed: int) -> Tracking
         rows = env.clip_ids == index
         if rows.any():
             result[name] = (float(alive[rows].float().mean()), float(error_mm[rows].mean()))
-    result["all"] = (float(alive.float().mean()), float((1000.0 * total.sum() / count.sum())))
+    result["all"] = (float(alive.float().mean()), float(1000.0 * total.sum() / count.sum()))
     return result
 
 
@@ -81,10 +81,14 @@ def report_tracker(tracker_path: Path, library: MotionLibrary, windows: int, see
     """Tracking by stage 1."""
     tracker = load_tracker(tracker_path)
     env = TrackingEnv(MujocoCpu(DEEPMIMIC, windows), library, seed=seed)
-    return track(env, lambda: env.reference(1).pd_target + tracker(env.observe(env.view())), seed=seed)
+    return track(
+        env, lambda: env.reference(1).pd_target + tracker(env.observe(env.view())), seed=seed
+    )
 
 
-def report_full_prompt(model: MaskedMimic, library: MotionLibrary, windows: int, seed: int) -> Tracking:
+def report_full_prompt(
+    model: MaskedMimic, library: MotionLibrary, windows: int, seed: int
+) -> Tracking:
     """Tracking by the frozen model with every joint prompted."""
     env = DistillEnv(MujocoCpu(DEEPMIMIC, windows), library, seed=seed, only_mode="full")
 
@@ -168,7 +172,9 @@ def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, 
 def show(figures: dict) -> None:
     """Print the figures as tables."""
     console = Console()
-    table = Table("clip", "tracker: success", "error mm", "all joints prompted: success", "error mm")
+    table = Table(
+        "clip", "tracker: success", "error mm", "all joints prompted: success", "error mm"
+    )
     for name, (success, error) in figures["tracker_clips"].items():
         model_success, model_error = figures["full_prompt_clips"].get(name, (float("nan"),) * 2)
         row = (f"{100 * success:.1f} %", f"{error:.0f}", f"{100 * model_success:.1f} %")

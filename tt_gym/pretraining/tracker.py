@@ -36,6 +36,7 @@ from tt_gym.simulation import MujocoCpu
 OBS_CLIP = 5.0
 HIDDEN = (512, 256)
 _NORM_EPSILON = 1e-8
+_SAVE_EVERY = 50  # iterations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ class TrackerConfig:
 
 
 class TrackerPolicy(ActorCriticPolicy):
-    """Separate ELU networks for actor and critic, fixed exploration noise, gradients clipped apart."""
+    """Separate ELU networks of actor and critic, fixed noise, gradients clipped apart."""
 
     critic_learning_rate = TrackerConfig.critic_learning_rate
 
@@ -135,11 +136,13 @@ def load_tracker(path: str | Path) -> Tracker:
 
 
 class TrackerCallback(BaseCallback):
-    """Adapts the learning rate, logs, and saves a checkpoint every ``save_every`` iterations."""
+    """Adapts the learning rate, logs, and saves a checkpoint now and then and at the end."""
 
-    def __init__(self, env: TrackingEnv, path: Path, config: TrackerConfig, save_every: int = 50):
+    model: TrackerPPO
+
+    def __init__(self, env: TrackingEnv, path: Path, config: TrackerConfig) -> None:
         super().__init__()
-        self.env, self.path, self.config, self.save_every = env, path, config, save_every
+        self.env, self.path, self.config = env, path, config
         self.iteration = 0
         self.lengths: deque[int] = deque(maxlen=1000)
         self.rewards: list[float] = []
@@ -152,19 +155,28 @@ class TrackerCallback(BaseCallback):
     def _on_step(self) -> bool:
         self.rewards.append(float(self.locals["rewards"].mean()))
         self.errors.append(float(self.env.last_error.mean()))
-        self.lengths.extend(i["episode_steps"] for i in self.locals["infos"] if "episode_steps" in i)
+        self.lengths.extend(
+            i["episode_steps"] for i in self.locals["infos"] if "episode_steps" in i
+        )
         return True
 
     def _on_rollout_start(self) -> None:
-        divergence = self.model.logger.name_to_value.get("train/approx_kl", 0.0)
         if self.iteration > 0:
-            low, high = self.config.kl_range
-            rate = self.model.actor_learning_rate
-            rate *= 1 / 1.3 if divergence > high else 1.3 if divergence < low else 1.0
-            self.model.actor_learning_rate = float(np.clip(rate, 1e-5, 1e-3))
-            if self.iteration % self.save_every == 0:
+            self._adapt_learning_rate()
+            if self.iteration % _SAVE_EVERY == 0:
                 self.save()
         self.iteration += 1
+
+    def _on_training_end(self) -> None:
+        self._adapt_learning_rate()  # a resumed run begins with a rollout, as after any other save
+        self.save()
+
+    def _adapt_learning_rate(self) -> None:
+        divergence = self.model.logger.name_to_value.get("train/approx_kl", 0.0)
+        low, high = self.config.kl_range
+        rate = self.model.actor_learning_rate
+        rate *= 1 / 1.3 if divergence > high else 1.3 if divergence < low else 1.0
+        self.model.actor_learning_rate = float(np.clip(rate, 1e-5, 1e-3))
 
     def _on_rollout_end(self) -> None:
         record = self.logger.record
@@ -191,7 +203,13 @@ class TrackerCallback(BaseCallback):
 
 
 def train(
-    clips: list[str], run_dir: Path, *, steps: int, seed: int, config: TrackerConfig, init: Path | None
+    clips: list[str],
+    run_dir: Path,
+    *,
+    steps: int,
+    seed: int,
+    config: TrackerConfig,
+    init: Path | None,
 ) -> Path:
     """Train, or continue ``run_dir``, up to ``steps`` environment steps in all.
 
@@ -235,15 +253,17 @@ def train(
         env.set_state(saved["env"])
         restore_ppo(model, saved["ppo"])
         model.actor_learning_rate = saved["learning_rate"]
+        assert model._last_obs is not None
         if len(model._last_obs) != env.num_envs or saved["env"]["names"] != list(library.names):
             model._last_obs = None
         print(f"continuing {source} at {model.num_timesteps:,} steps")
-    print(f"{len(library.names)} clips, {float(library.durations_s.sum()):.0f} s, to {steps:,} steps")
+    print(
+        f"{len(library.names)} clips, {float(library.durations_s.sum()):.0f} s, to {steps:,} steps"
+    )
     callback = TrackerCallback(env, checkpoint, config)
     remaining = steps - model.num_timesteps
     if remaining > 0:
         model.learn(remaining, callback, log_interval=50, reset_num_timesteps=False)
-        callback.save()
     return checkpoint
 
 

@@ -28,7 +28,8 @@ _STATISTICS_DECAY = 0.99
 def observe_reference(state: BodyState, reference: MotionFrames) -> Tensor:
     """One future reference pose relative to the current one, in the heading frame: (N, 12 B).
 
-    Differences of body positions (3 B), rot6 of the reference (6 B), differences of velocities (3 B).
+    Differences of body positions (3 B), rot6 of the reference (6 B), differences of velocities
+    (3 B).
     """
     vectors = torch.cat(
         (
@@ -192,7 +193,9 @@ class TrackingEnv(VecEnv):
         """Set an attribute of the whole batch."""
         setattr(self, attr_name, value)
 
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+    def env_method(
+        self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any
+    ) -> list[Any]:
         """Call a method of the batch once."""
         return [getattr(self, method_name)(*args, **kwargs)]
 

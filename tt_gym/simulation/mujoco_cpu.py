@@ -39,8 +39,8 @@ def build_spec(
     """The MuJoCo model: floor, humanoid, objects and contact sensors.
 
     Returns:
-        A spec to compile; sensors come in the order net force per body, then force of each object on
-        each body.
+        A spec to compile; sensors come in the order net force per body, then force of each object
+        on each body.
     """
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
@@ -172,8 +172,8 @@ class MujocoCpu:
         """Live per-environment values of a physical parameter, to be written in place.
 
         Args:
-            name: ``gravity`` (N, 3), m/s^2; ``friction`` (N, geoms, 3); ``body_mass`` (N, bodies), kg.
-                Call :meth:`update_constants` after writing masses.
+            name: ``gravity`` (N, 3), m/s^2; ``friction`` (N, geoms, 3); ``body_mass``
+                (N, bodies), kg. Call :meth:`update_constants` after writing masses.
         """
         if name not in _PARAMETERS:
             raise ValueError(f"unknown parameter {name!r}; known: {', '.join(_PARAMETERS)}")
@@ -193,18 +193,24 @@ class MujocoCpu:
         self.diverged[ids] = False
         self.state = self._read_state()
 
+    def push(self, ids: Tensor, velocity: Tensor) -> None:
+        """See :class:`~tt_gym.simulation.state.Simulator`."""
+        self._qvel[ids.numpy(), :3] += velocity.numpy()
+
     def step(self, pd_target: Tensor) -> BodyState:
         """See :class:`~tt_gym.simulation.state.Simulator`."""
         self._ctrl[:] = self.humanoid.geodesic_ctrl(self.qpos, pd_target).numpy()
         before = self._divergence_count()
-        self._batch.step(nstep=DECIMATION, stage=mujoco.mjtStage.mjSTAGE_VEL)
-        blown_up = (self._divergence_count() > before) | ~(np.abs(self._qvel) < _MAX_SPEED).all(axis=1)
+        self.step_physics()
+        blown_up = (self._divergence_count() > before) | ~(np.abs(self._qvel) < _MAX_SPEED).all(
+            axis=1
+        )
         self.diverged = torch.from_numpy(blown_up)
         self.state = self._read_state()
         return self.state
 
     def step_physics(self) -> None:
-        """One control step of bare physics with the current controls (for benchmarks)."""
+        """One control step of bare physics with the current controls; ``state`` stays behind."""
         self._batch.step(nstep=DECIMATION, stage=mujoco.mjtStage.mjSTAGE_VEL)
 
     def get_state(self) -> np.ndarray:
@@ -235,7 +241,7 @@ class MujocoCpu:
         return self._batch.warning[:, _DIVERGENCE_WARNINGS, 1].sum(axis=1)
 
     def _read_state(self) -> BodyState:
-        """Bound arrays to tensors; velocities moved from the subtree's centre to the body origin."""
+        """Bound arrays to tensors; velocities moved from the subtree's centre to body origins."""
         num_bodies = self.humanoid.num_bodies
         pos = torch.from_numpy(self._xpos[:, 1:].astype(np.float32))
         rot = torch.from_numpy(self._xquat[:, 1:].astype(np.float32))

@@ -86,6 +86,10 @@ class Simulator(Protocol):
         """Advance all environments by one control step towards (N, D) PD targets, rad."""
         ...
 
+    def push(self, ids: Tensor, velocity: Tensor) -> None:
+        """Add (len(ids), 3) m/s to the root velocity of some environments, for the next step."""
+        ...
+
     def get_state(self) -> np.ndarray:
         """Everything that physics remembers, one row per environment."""
         ...

@@ -21,15 +21,15 @@ PAPER_SPEED_RANGE = (1.2, 6.0)
 
 @dataclasses.dataclass(frozen=True)
 class Direction:
-    """Move the root along a direction ``d`` at a speed ``v*``; both change every ``interval_steps``.
+    """Move along a direction ``d`` at a speed ``v*``; both change every ``interval_steps``.
 
     Observation (3): ``d`` in the heading frame (2), ``v*`` in m/s (1).
 
-    Reward: ``exp(-(speed_weight e^2 + tangent_weight t^2))``, zero when moving backwards faster than
-    0.5 m/s, where ``e = (v* - v_d) / v*`` (``v* - v_d`` at a stop), ``v_d`` is the root velocity along
-    ``d`` and ``t`` the sum of the components of the rest.
+    Reward: ``exp(-(speed_weight e^2 + tangent_weight t^2))``, zero when moving backwards faster
+    than 0.5 m/s, where ``e = (v* - v_d) / v*`` (``v* - v_d`` at a stop), ``v_d`` is the root
+    velocity along ``d`` and ``t`` the sum of the components of the rest.
 
-    Success of a goal: ``|e| <= tolerance`` in every step after ``grace_steps`` since the goal began.
+    Success of a goal: ``|e| <= tolerance`` in every step from ``grace_steps`` after its beginning.
 
     Termination: a fall.
 
@@ -110,8 +110,9 @@ class Direction:
 
     def goals_left(self, goal: Goal, max_steps: int) -> Tensor:
         """Goals still to come that would be measured in an episode of ``max_steps``, (N,) long."""
-        room = max_steps - self.grace_steps - goal["end"]
-        return ((room + self.interval_steps - 1) // self.interval_steps).clamp(min=0)
+        # a goal is drawn after the step in which it begins: it is measured in the next one at best
+        room = max_steps - max(self.grace_steps, 1) - goal["end"]
+        return (room // self.interval_steps + 1).clamp(min=0)
 
     def observe(self, state: BodyState, goal: Goal) -> Tensor:
         """(N, 3)."""

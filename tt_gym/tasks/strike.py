@@ -22,12 +22,13 @@ BOX = BoxObject("box", half_size=(0.2, 0.2, 0.9), density=30.0)
 class Strike:
     """Knock over a standing box of 8.64 kg.
 
-    Observation (15): box position relative to the root in the heading frame, its z entry replaced by
-    the box's height (3), rot6 of the box in that frame (6), its linear (3) and angular velocity (3).
+    Observation (15): box position relative to the root in the heading frame, its z entry replaced
+    by the box's height (3), rot6 of the box in that frame (6), its linear (3) and angular velocity
+    (3).
 
     Reward: ``0.6 max(1 - c, 0) + 0.4 exp(-4 e^2)``, where ``c`` is the cosine of the box's tilt and
-    ``e`` how far the root's speed towards the box falls short of ``target_speed`` (the second term is
-    zero when moving away); 1 once the box is down (``c < down_cosine``).
+    ``e`` how far the root's speed towards the box falls short of ``target_speed``, as a share of it
+    (the second term is zero when moving away); 1 once the box is down (``c < down_cosine``).
 
     Success: the box is down at the end of the episode.
 

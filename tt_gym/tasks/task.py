@@ -34,7 +34,8 @@ class Transition:
 class Task(Protocol):
     """The contract of a task: a frozen dataclass of parameters plus these functions.
 
-    All are pure: state and goal in, new tensors out. ``sample_goal`` draws from the given generator.
+    All are pure: state and goal in, new tensors out. ``sample_goal`` draws from the given
+    generator.
 
     Attributes:
         observation_size: entries of the task observation.
@@ -75,7 +76,7 @@ class Task(Protocol):
         ...
 
     def step_is_good(self, transition: Transition, goal: Goal) -> tuple[Tensor, Tensor]:
-        """Whether the success criterion is measured in this step, and whether it holds: (N,) bool."""
+        """Whether success is measured in this step, and whether it holds: (N,) bool each."""
         ...
 
     def terminated(self, transition: Transition, humanoid: Humanoid) -> Tensor:

@@ -1,0 +1,122 @@
+"""Who acts in an evaluation or a video: a token, a whole policy, or nobody."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+from rl_zoo3.utils import ALGOS, StoreDict
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+import tt_gym  # noqa: F401  registers the environments
+from agents.resume import TOKEN_FILE
+from tt_gym.checkpoint import CheckpointError
+from tt_gym.tokens import load_token
+
+
+class Actor(Protocol):
+    """Anything that chooses actions."""
+
+    def act(self, observations: dict[str, np.ndarray]) -> np.ndarray:
+        """Actions (N, A) within +-1 for a batch of observations."""
+        ...
+
+
+class PolicyActor:
+    """Deterministic actions of a Stable-Baselines3 model."""
+
+    def __init__(self, model: BaseAlgorithm) -> None:
+        self.model = model
+
+    def act(self, observations: dict[str, np.ndarray]) -> np.ndarray:
+        """See :class:`Actor`."""
+        return self.model.predict(observations, deterministic=True)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """An actor and the environment it needs.
+
+    Attributes:
+        actor: None where the frozen model acts on its prompt alone.
+        env_kwargs: for ``gymnasium.make_vec``.
+        label: for people.
+    """
+
+    actor: Actor | None
+    env_kwargs: dict[str, Any]
+    label: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options that say who acts and where, for :func:`choose`."""
+    parser.add_argument("--env", required=True, help="registered id")
+    parser.add_argument(
+        "--token", help="name of a shipped token, a file, or none (default: the shipped one)"
+    )
+    parser.add_argument("--control", choices=("token", "joint", "prompt"))
+    parser.add_argument("--prompt", help="hand-written prompt to show to the frozen model")
+    parser.add_argument("--bfm", help="file of the frozen model (default: the shipped one)")
+    parser.add_argument(
+        "--policy", type=Path, metavar="RUN_DIR", help="run of agents.train whose whole policy acts"
+    )
+    parser.add_argument("--no-termination", action="store_true", help="falls do not end episodes")
+    parser.add_argument("--env-kwargs", nargs="+", action=StoreDict, metavar="KEY:VALUE")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def choose(args: argparse.Namespace) -> Choice:
+    """The actor and environment that the options of :func:`add_arguments` describe.
+
+    Raises:
+        ValueError: unknown environment or token, or options that contradict each other.
+        CheckpointError: a file that cannot be used.
+    """
+    if args.env not in gymnasium.registry:
+        known = ", ".join(name for name in gymnasium.registry if name.startswith("TT"))
+        raise ValueError(f"unknown --env {args.env!r}; known: {known}")
+    kwargs = {"bfm": args.bfm, "prompt": args.prompt, **(args.env_kwargs or {})}
+    if args.no_termination:
+        kwargs["early_termination"] = False
+    if args.policy is not None:
+        actor, label = load_policy(args.policy, args.env), f"policy {args.policy.resolve().name}"
+        return Choice(actor, {"control": args.control or "token", **_given(kwargs)}, label)
+    if args.control == "joint":
+        raise ValueError(
+            "--control joint needs --policy RUN_DIR: a token says nothing about joints"
+        )
+    if args.token == "none" or args.control == "prompt":
+        label = f"no token, prompt {args.prompt}"
+        return Choice(None, {"control": "prompt", **_given(kwargs)}, label)
+    name = args.token or gymnasium.spec(args.env).kwargs["task"]
+    encoder = load_token(name, bfm=args.bfm)
+    assert encoder.metadata is not None
+    if encoder.metadata.env_id != args.env:
+        raise ValueError(f"token {name} was trained for {encoder.metadata.env_id}, not {args.env}")
+    kwargs["prompt"] = args.prompt or encoder.metadata.prompt
+    # a file in a run folder is known by that folder
+    label = Path(name).resolve().parent.name if Path(name).name == TOKEN_FILE else Path(name).name
+    return Choice(encoder, {"control": "token", **_given(kwargs)}, f"token {label}")
+
+
+def _given(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in kwargs.items() if value is not None}
+
+
+def load_policy(run_dir: Path, env_id: str) -> PolicyActor:
+    """Whole SB3 model of a run. The zip holds pickles: load runs of people you trust.
+
+    Raises:
+        CheckpointError: no finished run of a known algorithm.
+    """
+    path = run_dir / f"{env_id}.zip"
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such model; --policy takes the folder of a finished run")
+    algorithm = run_dir.resolve().parent.name
+    if algorithm not in ALGOS:
+        raise CheckpointError(f"{run_dir}: must lie in a folder named after its algorithm")
+    return PolicyActor(ALGOS[algorithm].load(path, device="cpu"))

@@ -1,0 +1,94 @@
+"""From a Stable-Baselines3 policy to a token file."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.torch_layers import CombinedExtractor
+from torch import nn
+
+from agents.vec_env import native_env
+from tt_gym.bfm.pretrained_model import fingerprint
+from tt_gym.tokens import ACTIVATIONS, EncoderConfig, TokenEncoder, TokenMetadata
+
+
+def encoder_of(policy: BasePolicy) -> TokenEncoder:
+    """A copy of the actor of a ``MultiInputPolicy``: the same deterministic actions, bit for bit.
+
+    Raises:
+        ValueError: the actor is not an MLP on the concatenated observation entries.
+    """
+    if not (
+        isinstance(policy, ActorCriticPolicy)
+        and isinstance(policy.features_extractor, CombinedExtractor)
+        and isinstance(policy.observation_space, spaces.Dict)
+        and not policy.squash_output
+    ):
+        raise ValueError(
+            f"only the actor of a MultiInputPolicy is a token, got {type(policy).__name__}"
+        )
+    layers = [*policy.mlp_extractor.policy_net, policy.action_net]
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    config = EncoderConfig(
+        inputs={
+            name: spaces.flatdim(policy.observation_space[name])
+            for name in policy.features_extractor.extractors
+        },
+        hidden=tuple(layer.out_features for layer in linear[:-1]),
+        token_width=linear[-1].out_features,
+        activation=_activation_name(policy.activation_fn),
+    )
+    with torch.random.fork_rng(devices=[]):  # saving a token must not change the training after it
+        encoder = TokenEncoder(config)
+    copies = [layer for layer in encoder.net if isinstance(layer, nn.Linear)]
+    for copy, layer in zip(copies, linear, strict=True):
+        copy.load_state_dict(layer.state_dict())
+    return encoder.eval().requires_grad_(False)
+
+
+def describe(model: BaseAlgorithm, *, command: str, wall_clock_s: float) -> TokenMetadata:
+    """Where the token of a model in training comes from."""
+    env = native_env(model.get_env())
+    assert env.spec is not None
+    return TokenMetadata(
+        env_id=env.spec.id,
+        task=env.spec.kwargs["task"],
+        parameters=dataclasses.asdict(env.task),  # type: ignore[call-overload]
+        prompt=env.prompt,
+        bfm=fingerprint(env.bfm),
+        command=command,
+        seed=model.seed,
+        steps=model.num_timesteps,
+        wall_clock_s=round(wall_clock_s, 1),
+    )
+
+
+def parameter_counts(model: BaseAlgorithm) -> str:
+    """One line: trainable parameters of the policy beside those of the frozen model."""
+    policy = model.policy
+    env = native_env(model.get_env())
+    frozen = f"frozen model {_count(env.bfm):,}"
+    if env.control == "joint":
+        frozen += " (takes no part: control='joint')"
+    total = sum(p.numel() for p in policy.parameters() if p.requires_grad)
+    if not isinstance(policy, ActorCriticPolicy):
+        return f"trainable parameters: {total:,}; {frozen}"
+    critic = _count(policy.mlp_extractor.value_net) + _count(policy.value_net)
+    return f"trainable parameters: actor {total - critic:,}, critic {critic:,}; {frozen}"
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _activation_name(cls: type[nn.Module]) -> str:
+    for name, known in ACTIVATIONS.items():
+        if known is cls:
+            return name
+    raise ValueError(
+        f"activation {cls.__name__} has no token format; known: {', '.join(ACTIVATIONS)}"
+    )

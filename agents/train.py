@@ -1,0 +1,146 @@
+"""Train a task token with rl-zoo3 and Stable-Baselines3.
+
+    python -m agents.train --algo ppo --env TTStrike-v0
+    python -m agents.train --resume runs/ppo/TTStrike-v0_1
+
+All options of ``python -m rl_zoo3.train`` are understood; hyper-parameters are those of
+``zoo_configs``. A run that was killed continues exactly with ``--resume``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import rl_zoo3.train
+
+import tt_gym  # noqa: F401  registers the environments
+import zoo_configs
+from agents.zoo import ARGUMENTS_FILE, RunOptions, TaskTokenExperiments
+from tt_gym.checkpoint import CheckpointError
+
+CONFIG_FOLDER = Path(zoo_configs.__file__).parent
+DEFAULTS = (
+    *("--gym-packages", "tt_gym"),
+    *("--log-folder", "runs"),
+    *("--seed", "0"),
+    *("--device", "cpu"),  # the networks are small and the environments give NumPy arrays
+    *("--eval-freq", "-1"),
+    *("--n-eval-envs", "32"),
+    *("--eval-episodes", "64"),
+    *("--verbose", "0"),
+)
+
+
+def train(arguments: list[str]) -> Path:
+    """Run one training, or continue one, to its end.
+
+    Args:
+        arguments: command line as for :func:`main`.
+
+    Returns:
+        Folder of the run: ``token.safetensors``, ``checkpoint.safetensors``, TensorBoard events in
+        ``tensorboard``, ``ENV.zip`` (the SB3 model), monitor files and configuration.
+    """
+    parser = _parser()
+    # of the resumed command first: later options override earlier ones
+    resume = parser.parse_known_args(arguments)[0].resume
+    given = [*_arguments_of(resume), *arguments] if resume else list(arguments)
+    own, others = parser.parse_known_args(given)
+    if own.env is None:
+        parser.error(f"--env is required; known: {', '.join(_known_ids())}")
+    if own.env not in gymnasium.registry and "--gym-packages" not in others:
+        parser.error(f"unknown --env {own.env!r}; known: {', '.join(_known_ids())}")
+    options = RunOptions(
+        arguments=tuple(_without_resume(given)),
+        resume=own.resume,
+        checkpoint_every=own.checkpoint_every,
+        max_minutes=own.max_minutes,
+    )
+    return _run_zoo([*_defaults(own.algo), "--algo", own.algo, "--env", own.env, *others], options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m agents.train",
+        description="Train a task token; further options are those of rl_zoo3.train.",
+        add_help=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--algo", default="ppo")
+    parser.add_argument("--env", help="registered id")
+    parser.add_argument("--resume", type=Path, metavar="RUN_DIR", help="continue this run")
+    parser.add_argument(
+        "--checkpoint-every", type=int, default=RunOptions.checkpoint_every, metavar="ROLLOUTS"
+    )
+    parser.add_argument("--max-minutes", type=float, help="stop after this training time in all")
+    return parser
+
+
+def _arguments_of(run_dir: Path) -> list[str]:
+    path = run_dir / ARGUMENTS_FILE
+    if not path.is_file():
+        raise CheckpointError(f"{run_dir}: is not a run of agents.train (no {ARGUMENTS_FILE})")
+    return json.loads(path.read_text())
+
+
+def _without_resume(arguments: list[str]) -> list[str]:
+    kept: list[str] = []
+    skip = False
+    for item in arguments:
+        if not skip and item != "--resume" and not item.startswith("--resume="):
+            kept.append(item)
+        skip = item == "--resume"
+    return kept
+
+
+def _defaults(algo: str) -> list[str]:
+    """Options that the command line may override."""
+    config = CONFIG_FOLDER / f"{algo}.yml"
+    return [*(["--conf-file", str(config)] if config.exists() else []), *DEFAULTS]
+
+
+def _run_zoo(arguments: list[str], options: RunOptions) -> Path:
+    """rl-zoo3's own ``main`` with our experiment manager; it reads ``sys.argv``."""
+    managers: list[TaskTokenExperiments] = []
+
+    def build(*args: Any, **kwargs: Any) -> TaskTokenExperiments:
+        managers.append(TaskTokenExperiments(*args, options=options, **kwargs))
+        return managers[-1]
+
+    zoo: Any = rl_zoo3.train
+    saved = sys.argv, zoo.ExperimentManager
+    sys.argv, zoo.ExperimentManager = ["agents.train", *arguments], build
+    try:
+        zoo.train()
+    finally:
+        sys.argv, zoo.ExperimentManager = saved
+    return managers[-1].run_dir
+
+
+def _known_ids() -> list[str]:
+    return [name for name in gymnasium.registry if name.startswith("TT")]
+
+
+def main() -> None:
+    """Command line."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        _parser().print_help()
+        print()
+        rl_zoo3.train.train()
+    try:
+        run_dir = train(sys.argv[1:])
+    except CheckpointError as error:
+        raise SystemExit(f"agents.train: {error}") from error
+    print(f"curves: tensorboard --logdir {run_dir}")
+    token = run_dir / "token.safetensors"
+    if token.exists():
+        print(f"token: {token}")
+
+
+if __name__ == "__main__":
+    main()

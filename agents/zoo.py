@@ -1,0 +1,157 @@
+"""rl-zoo3's experiment manager on the native batch of environments."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+from rl_zoo3.exp_manager import ExperimentManager
+from stable_baselines3 import PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
+
+from agents.callbacks import BestBySuccess, Curves, ProgressLine
+from agents.export import encoder_of, parameter_counts
+from agents.resume import ResumableRun
+from agents.vec_env import TaskTokenVecEnv, native_env
+from tt_gym.envs import TaskTokenVectorEnv
+
+ARGUMENTS_FILE = "arguments.json"
+_EVALUATION_SEED = 1_000_003  # added to the run's seed: other episodes than those of training
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """What ``agents.train`` knows beyond rl-zoo3's own options.
+
+    Attributes:
+        arguments: the command line, kept with the run so that it can be resumed.
+        resume: folder of the run to continue.
+        checkpoint_every: rollouts between checkpoints.
+        max_minutes: training time after which to stop.
+    """
+
+    arguments: tuple[str, ...]
+    resume: Path | None = None
+    checkpoint_every: int = 20
+    max_minutes: float | None = None
+
+
+class TaskTokenExperiments(ExperimentManager):
+    """Creates native batches, and adds curves, progress, exact resume and the token file.
+
+    Args:
+        options: see :class:`RunOptions`; all other arguments are rl-zoo3's.
+    """
+
+    def __init__(self, *args: Any, options: RunOptions, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.options = options
+        if options.resume is not None:
+            self.save_path = str(options.resume)
+            self.params_path = f"{self.save_path}/{self.env_name}"
+        self.run_dir = Path(self.save_path)
+        self.run: ResumableRun | None = None
+
+    def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
+        """A native batch, monitored.
+
+        Raises:
+            ValueError: the id is not one of this package's kind of environments, or the
+                hyper-parameters ask for normalised observations.
+        """
+        if self.normalize and self.normalize_kwargs.get("norm_obs", True):
+            raise ValueError(
+                "normalize must have norm_obs=False: the frozen model's statistics standardise the "
+                "state already, and a token file holds no others"
+            )
+        # rl-zoo3 forgets the file's env_kwargs for the evaluation environment
+        kwargs = {**self.env_kwargs, **(self.eval_env_kwargs if eval_env else {})}
+        batch = gymnasium.make_vec(self.env_name.gym_id, num_envs=n_envs, **kwargs)
+        if not isinstance(batch, TaskTokenVectorEnv):
+            raise ValueError(
+                f"{self.env_name} is no TaskTokenVectorEnv: train it with python -m rl_zoo3.train"
+            )
+        env: VecEnv = TaskTokenVecEnv(batch)
+        env.seed(self.seed + (_EVALUATION_SEED if eval_env else 0))
+        log = None if eval_env or no_log else str(self._free_monitor_file())
+        env = VecMonitor(env, log, info_keywords=("is_success",))
+        if self.vec_env_wrapper is not None:
+            env = self.vec_env_wrapper(env)
+        return self._maybe_normalize(env, eval_env)
+
+    def _free_monitor_file(self) -> Path:
+        """A resumed run must not overwrite the episodes of its first part."""
+        count = len(list(self.run_dir.glob("*.monitor.csv")))
+        return self.run_dir / f"{count}.monitor.csv"
+
+    def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> Any:
+        result = super()._preprocess_hyperparams(hyperparams)
+        result[0].setdefault("stats_window_size", 4 * self.n_envs)
+        return result
+
+    def create_callbacks(self) -> None:
+        """rl-zoo3's, with evaluation judged by success, and ours."""
+        frequency, self.eval_freq = self.eval_freq, -1
+        super().create_callbacks()
+        counting: list[Any] = [Curves()]
+        if frequency > 0 and not self.optimize_hyperparameters:
+            best = BestBySuccess(
+                self.create_envs(self.n_eval_envs, eval_env=True),
+                seed=self.seed + _EVALUATION_SEED,
+                folder=self.run_dir,
+                eval_freq=max(frequency // self.n_envs, 1),
+                n_eval_episodes=self.n_eval_episodes,
+            )
+            counting.append(best)
+        self.callbacks += [*counting, ProgressLine(self.n_timesteps)]
+        if self.algo == "ppo":
+            self.run = ResumableRun(
+                self.run_dir,
+                command=" ".join(("python -m agents.train", *self.options.arguments)),
+                every_rollouts=self.options.checkpoint_every,
+                max_minutes=self.options.max_minutes,
+                others=counting,
+            )
+            self.callbacks.append(self.run)
+
+    def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
+        """Build the model and bring it to where the run to resume was."""
+        results = super().setup_experiment()
+        if results is None:
+            return None
+        model, _ = results
+        (self.run_dir / ARGUMENTS_FILE).write_text(json.dumps(self.options.arguments))
+        print(parameter_counts(model))
+        curves = self.run_dir / "tensorboard"
+        if self.tensorboard_log is not None:
+            curves = Path(self.tensorboard_log, self.run_dir.name)
+        model.set_logger(configure(str(curves), ["tensorboard", *["stdout"] * (self.verbose > 0)]))
+        if self.run is not None:
+            assert isinstance(model, PPO)
+            if native_env(model.get_env()).control == "token":
+                encoder_of(model.policy)  # raises now rather than at the first checkpoint
+            self.run.restore(model)
+        if model.num_timesteps:
+            print(f"continuing {self.run_dir} at {model.num_timesteps:,} steps")
+        return results
+
+    def learn(self, model: BaseAlgorithm) -> None:
+        """Train up to ``n_timesteps`` in all; Ctrl-C stops and keeps what there is."""
+        remaining = self.n_timesteps - model.num_timesteps
+        kwargs: dict[str, Any] = {}
+        if self.log_interval != -1:  # rl-zoo3's marks: -1 the algorithm's own, below: none
+            kwargs["log_interval"] = self.log_interval if self.log_interval > 0 else None
+        assert model.env is not None
+        try:
+            if remaining > 0:
+                # the counters of a resumed model go on; those of a new one are zero anyway
+                model.learn(remaining, self.callbacks, reset_num_timesteps=False, **kwargs)
+        except KeyboardInterrupt:
+            print(f"stopped; continue with: python -m agents.train --resume {self.run_dir}")
+        finally:
+            model.env.close()

@@ -1,0 +1,391 @@
+"""Training, resuming, evaluating and filming, through the commands that people use."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env as gymnasium_check_env
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import tt_gym  # noqa: F401
+from agents import demo, enjoy
+from agents.evaluate import evaluate, main, summarise, wilson_interval
+from agents.export import encoder_of
+from agents.train import train
+from agents.vec_env import TaskTokenVecEnv
+from tt_gym.bfm.pretrained_model import load_bfm
+from tt_gym.checkpoint import CheckpointError, load_checkpoint
+from tt_gym.tokens import load_token
+
+IDS = ("TTDirection-v0", "TTStrike-v0")
+ROLLOUT = 4 * 16  # environments times steps of the runs below
+TINY = ("-params", "n_envs:4", "n_steps:16", "batch_size:32", "n_epochs:2")
+
+
+def arguments(folder: Path, bfm: str, *options: str, steps: int, env_id: str = IDS[0]) -> list[str]:
+    """Command line of a run of a few hundred steps."""
+    return [
+        *("--env", env_id, "--env-kwargs", f"bfm:{bfm!r}", *TINY),
+        *("--log-folder", str(folder), "-n", str(steps), "--checkpoint-every", "1", *options),
+    ]
+
+
+def checkpoint_of(run_dir: Path) -> dict[str, Any]:
+    return load_checkpoint(run_dir / "checkpoint.safetensors", kind="ppo")
+
+
+def differences(one: Any, other: Any, name: str = "") -> list[str]:
+    """Where two nested contents are not bit-equal; wall-clock times are left out."""
+    if name.endswith("/t") or name == "/trained_s":
+        return []
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        return [d for key in one for d in differences(one[key], other[key], f"{name}/{key}")]
+    if isinstance(one, list):
+        assert len(one) == len(other)
+        return [d for i in range(len(one)) for d in differences(one[i], other[i], f"{name}/{i}")]
+    same = torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+    return [] if same else [name]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory, bfm: str) -> Path:
+    """A finished run of 24 rollouts, longer than an episode."""
+    return train(arguments(tmp_path_factory.mktemp("straight"), bfm, steps=24 * ROLLOUT))
+
+
+# ---- environments as learners see them ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_gymnasium_accepts_the_environment(env_id, bfm):
+    env = gymnasium.make(env_id, bfm=bfm)
+    gymnasium_check_env(env.unwrapped, skip_render_check=True)
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_stable_baselines_accepts_the_environment(env_id, bfm):
+    sb3_check_env(gymnasium.make(env_id, bfm=bfm), skip_render_check=True)
+
+
+def test_terminal_observation_is_that_of_the_finished_episode(bfm):
+    settings: dict[str, Any] = {"num_envs": 3, "bfm": bfm, "max_episode_steps": 4}
+    env = TaskTokenVecEnv(gymnasium.make_vec(IDS[1], **settings))
+    twin: Any = gymnasium.make_vec(IDS[1], autoreset=False, **settings)
+    env.seed(0)
+    env.reset()
+    twin.reset(seed=0)
+    action = np.zeros(env.env.action_space.shape, np.float32)
+    for _ in range(4):
+        after, _, dones, infos = env.step(action)
+        final = twin.step(action)[0]
+    assert dones.all()
+    for index, info in enumerate(infos):
+        assert info["TimeLimit.truncated"]
+        for key, value in info["terminal_observation"].items():
+            assert np.array_equal(value, final[key][index])
+            assert not np.array_equal(value, after[key][index])
+
+
+# ---- training -----------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_its_files(straight):
+    for name in (
+        "TTDirection-v0.zip",
+        "TTDirection-v0/config.yml",
+        "0.monitor.csv",
+        "arguments.json",
+        "checkpoint.safetensors",
+        "token.safetensors",
+    ):
+        assert (straight / name).stat().st_size > 0
+
+
+def test_tensorboard_holds_the_curves(straight):
+    events = EventAccumulator(str(straight / "tensorboard"))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {
+        "reward/direction",
+        "task/speed_error",
+        "rollout/success_rate",
+        "rollout/diverged",
+        "rollout/ep_len_mean",
+        "rollout/ep_rew_mean",
+        "time/env_steps_per_s",
+        "train/approx_kl",
+    } <= tags
+    means = [item.value for item in events.Scalars("reward/direction")]
+    assert all(0.0 <= mean <= 1.0 for mean in means)
+
+
+def test_parameter_counts_are_printed(tmp_path, bfm, capsys):
+    train(arguments(tmp_path, bfm, steps=ROLLOUT))
+    frozen = sum(parameter.numel() for parameter in load_bfm(bfm).parameters())
+    actor = 226 * 256 + 256 + 256 * 256 + 256 + 256 * 128 + 128 + 128
+    critic = 226 * 256 + 256 + 256 * 256 + 256 + 256 + 1
+    line = f"trainable parameters: actor {actor:,}, critic {critic:,}; frozen model {frozen:,}"
+    assert line in capsys.readouterr().out
+
+
+def test_one_seed_gives_bit_identical_runs(tmp_path, bfm, straight):
+    again = train(arguments(tmp_path, bfm, steps=24 * ROLLOUT))
+    assert differences(checkpoint_of(straight), checkpoint_of(again)) == []
+
+
+def test_another_seed_gives_another_run(tmp_path, bfm, straight):
+    other = train(arguments(tmp_path, bfm, "--seed", "1", steps=ROLLOUT))
+    mine, theirs = (load_token(run / "token.safetensors", bfm=bfm) for run in (straight, other))
+    assert not torch.equal(mine.net[0].weight, theirs.net[0].weight)
+
+
+def test_the_frozen_model_stays_and_the_encoder_moves(bfm):
+    env = TaskTokenVecEnv(gymnasium.make_vec(IDS[0], num_envs=4, bfm=bfm))
+    model = PPO("MultiInputPolicy", env, n_steps=16, batch_size=32, seed=0, device="cpu")
+    frozen = {key: value.clone() for key, value in env.env.bfm.state_dict().items()}
+    encoder = encoder_of(model.policy).state_dict()
+    model.learn(2 * ROLLOUT)
+    for key, value in env.env.bfm.state_dict().items():
+        assert torch.equal(value, frozen[key]), key
+    for key, value in encoder_of(model.policy).state_dict().items():
+        assert not torch.equal(value, encoder[key]), key
+
+
+def test_the_token_acts_as_the_policy(straight, bfm):
+    policy = PPO.load(straight / "TTDirection-v0.zip", device="cpu")
+    encoder = load_token(straight / "token.safetensors", bfm=bfm)
+    batch = {key: value for key, value in policy.observation_space.sample().items()}
+    expected, _ = policy.predict(batch, deterministic=True)
+    np.testing.assert_array_equal(encoder.act(batch), expected)
+    assert encoder.metadata is not None
+    assert encoder.metadata.steps == 24 * ROLLOUT
+    assert encoder.metadata.parameters["interval_steps"] == 199
+
+
+def test_joint_control_trains_without_a_token_file(tmp_path, bfm):
+    options = ("--env-kwargs", f"bfm:{bfm!r}", "control:'joint'")
+    evaluation = ("--eval-freq", str(ROLLOUT), "--n-eval-envs", "2", "--eval-episodes", "2")
+    run_dir = train(arguments(tmp_path, bfm, *options, *evaluation, steps=2 * ROLLOUT))
+    assert not (run_dir / "token.safetensors").exists()
+    assert (run_dir / "best_model.zip").exists()
+    result = tmp_path / "plain.json"
+    main(
+        [
+            *("--env", IDS[0], "--policy", str(run_dir), "--control", "joint", "--bfm", bfm),
+            *("--episodes", "2", "--json", str(result)),
+        ]
+    )
+    assert json.loads(result.read_text())["env_kwargs"]["control"] == "joint"
+
+
+def test_normalised_observations_are_refused(tmp_path, bfm):
+    options = (*TINY, "normalize:True")
+    with pytest.raises(ValueError, match="normalize must have norm_obs=False"):
+        train(arguments(tmp_path, bfm, *options, steps=ROLLOUT))
+
+
+def test_environments_of_other_packages_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"CartPole-v1 is no TaskTokenVectorEnv.*rl_zoo3\.train"):
+        train(["--env", "CartPole-v1", "--log-folder", str(tmp_path)])
+
+
+def test_an_unknown_id_lists_the_known_ones(capsys):
+    with pytest.raises(SystemExit):
+        train(["--env", "TTStriek-v0"])
+    assert (
+        "unknown --env 'TTStriek-v0'; known: TTDirection-v0, TTStrike-v0" in capsys.readouterr().err
+    )
+
+
+# ---- resuming -----------------------------------------------------------------------------------
+
+
+def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path, bfm, straight):
+    run_dir = train(arguments(tmp_path, bfm, steps=10 * ROLLOUT))
+    assert differences(checkpoint_of(straight)["ppo"], checkpoint_of(run_dir)["ppo"])
+    assert train(["--resume", str(run_dir), "-n", str(24 * ROLLOUT)]) == run_dir
+    assert differences(checkpoint_of(straight), checkpoint_of(run_dir)) == []
+
+
+def test_a_resumed_run_with_scaled_rewards_is_exact_too(tmp_path, bfm):
+    options = (*TINY, "normalize:dict(norm_obs=False)")
+    whole = train(arguments(tmp_path / "whole", bfm, *options, steps=6 * ROLLOUT))
+    part = train(arguments(tmp_path / "part", bfm, *options, steps=3 * ROLLOUT))
+    train(["--resume", str(part), "-n", str(6 * ROLLOUT)])
+    assert differences(checkpoint_of(whole), checkpoint_of(part)) == []
+
+
+def test_a_killed_run_continues_to_the_same_end(tmp_path, bfm, straight):
+    command = arguments(tmp_path, bfm, steps=24 * ROLLOUT)
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    process = subprocess.Popen([sys.executable, "-m", "agents.train", *command], env=environment)
+    run_dir = tmp_path / "ppo" / "TTDirection-v0_1"
+    deadline = time.monotonic() + 120
+    while not (run_dir / "checkpoint.safetensors").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert 0 < checkpoint_of(run_dir)["ppo"]["num_timesteps"] < 24 * ROLLOUT
+    train(["--resume", str(run_dir)])
+    assert differences(checkpoint_of(straight), checkpoint_of(run_dir)) == []
+
+
+def test_a_run_out_of_time_stops_at_a_rollout_and_can_go_on(tmp_path, bfm):
+    run_dir = train(arguments(tmp_path, bfm, "--max-minutes", "0", steps=8 * ROLLOUT))
+    assert checkpoint_of(run_dir)["ppo"]["num_timesteps"] == ROLLOUT
+    whole = train(arguments(tmp_path, bfm, steps=2 * ROLLOUT))
+    train(["--resume", str(run_dir), "--max-minutes", "60", "-n", str(2 * ROLLOUT)])
+    assert differences(checkpoint_of(whole), checkpoint_of(run_dir)) == []
+
+
+def test_only_runs_can_be_resumed(tmp_path):
+    with pytest.raises(CheckpointError, match=r"is not a run of agents\.train"):
+        train(["--resume", str(tmp_path)])
+
+
+# ---- evaluation ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [(8, 10, 0.4902, 0.9433), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (0, 0, 0.0, 1.0)],
+)
+def test_wilson_interval(successes, n, low, high):
+    assert wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_success_is_the_share_of_goals_not_of_episodes():
+    common = {"diverged": 0, "reward/x": 1.0}
+    good = {"goals": 2, "goals_succeeded": 2, "is_success": 1, "terminated": 0, "length": 300}
+    bad = {"goals": 3, "goals_succeeded": 0, "is_success": 0, "terminated": 1, "length": 100}
+    result = summarise(
+        [{**good, **common, "reward_per_step": 0.5}, {**bad, **common, "reward_per_step": 0.1}]
+    )
+    assert result["success_rate"] == pytest.approx(2 / 5)
+    assert result["n"] == 5
+    assert result["episode_success_rate"] == 0.5
+    assert result["fall_rate"] == 0.5
+    assert result["episode_length"] == 200
+    assert result["reward_per_step"] == pytest.approx(0.3)
+
+
+def test_evaluation_counts_each_episode_once_and_repeats(bfm):
+    settings: dict[str, Any] = {"bfm": bfm, "control": "prompt", "max_episode_steps": 70}
+    one, two = (
+        evaluate(IDS[0], None, episodes=5, num_envs=2, seed=3, **settings) for _ in range(2)
+    )
+    assert one == two
+    assert one["episodes"] == one["n"] == 5
+
+
+def test_the_command_writes_what_it_prints(tmp_path, bfm, straight, capsys):
+    path = tmp_path / "result.json"
+    token = str(straight / "token.safetensors")
+    command = ["--env", IDS[0], "--token", token, "--bfm", bfm, "--episodes", "4", "--seed", "1"]
+    main([*command, "--json", str(path)])
+    result = json.loads(path.read_text())
+    assert result["env"] == IDS[0]
+    assert result["seed"] == 1
+    assert result["episodes"] == 4
+    assert result["ci95"] == list(
+        wilson_interval(round(result["success_rate"] * result["n"]), result["n"])
+    )
+    assert 0.0 <= result["reward_per_step"] <= 1.0
+    assert math.isclose(
+        result["metrics"]["reward/direction"], result["reward_per_step"], rel_tol=1e-4
+    )
+    assert f"{100 * result['success_rate']:.1f} %" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--env", "TTStriek-v0"], "unknown --env 'TTStriek-v0'; known: TTDirection-v0"),
+        (["--env", IDS[0], "--control", "joint"], "--control joint needs --policy"),
+        (["--env", IDS[0], "--token", "none", "--episodes", "0"], "episodes must be at least 1"),
+        (["--env", IDS[0], "--token", "none", "--prompt", "hop"], "unknown prompt 'hop'"),
+        (["--env", IDS[0], "--token", "gone.safetensors"], "no such checkpoint file"),
+    ],
+)
+def test_wrong_options_end_in_one_line(options, message, bfm):
+    with pytest.raises(SystemExit, match=message):
+        main([*options, "--bfm", bfm])
+
+
+def test_a_token_of_another_environment_is_refused(straight, bfm):
+    token = str(straight / "token.safetensors")
+    with pytest.raises(SystemExit, match="was trained for TTDirection-v0, not TTStrike-v0"):
+        main(["--env", IDS[1], "--token", token, "--bfm", bfm])
+
+
+# ---- pictures -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.gif"])
+def test_film_writes_a_video_or_where_it_cannot_a_map(tmp_path, bfm, name):
+    settings: dict[str, Any] = {"control": "prompt", "bfm": bfm, "max_episode_steps": 6}
+    path = enjoy.film(IDS[0], None, tmp_path / name, seed=0, num_envs=2, **settings)
+    assert path.stat().st_size > 1000
+    assert path.name in (name, "film.png")
+
+
+def test_without_opengl_a_map_is_drawn(tmp_path, bfm):
+    code = (
+        "from pathlib import Path; from agents.enjoy import film; "
+        f"film('TTStrike-v0', None, Path({str(tmp_path / 'film.mp4')!r}), seed=0, "
+        f"control='prompt', bfm={bfm!r}, max_episode_steps=6)"
+    )
+    environment = {**os.environ, "MUJOCO_GL": "disable"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "no video: rendering needs OpenGL" in done.stdout
+    assert (tmp_path / "film.png").stat().st_size > 1000
+    assert not (tmp_path / "film.mp4").exists()
+
+
+def test_film_refuses_other_formats(tmp_path):
+    with pytest.raises(ValueError, match=r"output must end in \.mp4 or \.gif"):
+        enjoy.film(IDS[0], None, tmp_path / "film.avi", seed=0)
+
+
+def test_pictures_are_laid_out_in_a_grid():
+    pictures = tuple(np.full((2, 3, 3), value, np.uint8) for value in (1, 2, 3))
+    assert enjoy.grid(pictures)[:, :, 0].tolist() == [
+        [1, 1, 1, 2, 2, 2],
+        [1, 1, 1, 2, 2, 2],
+        [3, 3, 3, 0, 0, 0],
+        [3, 3, 3, 0, 0, 0],
+    ]
+
+
+def test_the_demo_runs_through(tmp_path, bfm, capsys):
+    demo.main(["--quick", "--output", str(tmp_path), "--bfm", bfm])
+    numbers = json.loads((tmp_path / "demo.json").read_text())
+    assert list(numbers["comparison"]) == [
+        "frozen model, no token",
+        "heading and speed prompt",
+        "plain PPO",
+        "the fresh token",
+    ]
+    assert len({result["episodes"] for result in numbers["comparison"].values()}) == 1
+    printed = capsys.readouterr().out
+    assert "tensorboard --logdir" in printed
+    assert str(tmp_path / "demo.json") in printed.replace("\n", "")

@@ -1,0 +1,385 @@
+"""Both stages of pre-training: what they optimise, and that a stopped run continues."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tt_gym import rotations
+from tt_gym.bfm.pretrained_model import load_bfm
+from tt_gym.bfm.targets import TARGET_STEPS
+from tt_gym.checkpoint import CheckpointError, load_checkpoint
+from tt_gym.humanoids import DEEPMIMIC
+from tt_gym.motions import ClipError, MotionLibrary, shipped_clip
+from tt_gym.pretraining import distill, report, tracker
+from tt_gym.pretraining.clips import load_clips
+from tt_gym.pretraining.distill_env import DistillEnv, aligned_poses, stride_velocity
+from tt_gym.pretraining.tracker import TrackerConfig, TrackerPPO, load_tracker
+from tt_gym.pretraining.tracking_env import (
+    TrackingEnv,
+    observe_reference,
+    tracking_error,
+    tracking_reward,
+)
+from tt_gym.simulation import BodyState, MujocoCpu
+
+CLIPS = ["idle", "walk_forward"]
+NUM_ENVS = 8
+TINY = TrackerConfig(num_envs=NUM_ENVS, n_steps=16, batch_size=64)
+ROLLOUT = TINY.num_envs * TINY.n_steps
+
+
+@pytest.fixture(scope="module")
+def library() -> MotionLibrary:
+    return MotionLibrary(DEEPMIMIC, load_clips(CLIPS))
+
+
+@pytest.fixture
+def env(library: MotionLibrary) -> TrackingEnv:
+    env = TrackingEnv(MujocoCpu(DEEPMIMIC, NUM_ENVS), library)
+    env.reset()
+    return env
+
+
+def differences(one: Any, other: Any, name: str = "") -> list[str]:
+    """Where two nested contents are not bit-equal."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        return [d for key in one for d in differences(one[key], other[key], f"{name}/{key}")]
+    if isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        return [d for i in range(len(one)) for d in differences(one[i], other[i], f"{name}/{i}")]
+    same = torch.equal(one, other) if isinstance(one, Tensor) else one == other
+    return [] if same else [name]
+
+
+# ---- following a reference ----------------------------------------------------------------------
+
+
+def with_reference(env: TrackingEnv, **changes: Tensor) -> BodyState:
+    """The state that equals the reference, up to some changes."""
+    frames = env.reference()
+    exact = {name: getattr(frames, name) for name in ("pos", "rot", "vel", "ang_vel")}
+    return dataclasses.replace(env.simulator.state, **exact, **changes)
+
+
+def test_episodes_begin_in_the_reference_state(env):
+    state, reference = env.simulator.state, env.reference()
+    assert tracking_error(state, reference).max() < 1e-4
+    torch.testing.assert_close(state.vel, reference.vel, atol=2e-3, rtol=0)
+    torch.testing.assert_close(state.ang_vel, reference.ang_vel, atol=2e-3, rtol=0)
+
+
+def test_the_reward_is_one_at_the_exact_reference(env):
+    reward = tracking_reward(with_reference(env), env.reference())
+    torch.testing.assert_close(reward, torch.ones(NUM_ENVS), atol=1e-5, rtol=0)
+
+
+def test_the_reward_away_from_the_reference_by_hand(env):
+    reference = env.reference()
+    state = with_reference(env)
+    aside = dataclasses.replace(state, pos=state.pos + torch.tensor([0.0, 0.1, 0.0]))
+    expected = torch.full((NUM_ENVS,), 0.5 + 0.5 * math.exp(-30 * 0.1**2))
+    torch.testing.assert_close(tracking_reward(aside, reference), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(tracking_error(aside, reference), torch.full((NUM_ENVS,), 0.1))
+    turn = rotations.quat_from_exp_map(torch.tensor([0.0, 0.0, 0.2])).expand_as(state.rot)
+    turned = dataclasses.replace(state, rot=rotations.quat_multiply(state.rot, turn))
+    expected = torch.full((NUM_ENVS,), 0.7 + 0.3 * math.exp(-3 * 0.2**2))
+    torch.testing.assert_close(tracking_reward(turned, reference), expected, atol=1e-4, rtol=0)
+
+
+def test_at_the_exact_reference_all_differences_are_zero(env):
+    seen = observe_reference(with_reference(env), env.reference())
+    bodies = DEEPMIMIC.num_bodies
+    pos, rot, vel = seen.split([3 * bodies, 6 * bodies, 3 * bodies], dim=1)
+    assert pos.abs().max() == 0.0
+    assert vel.abs().max() == 0.0
+    assert rot.view(NUM_ENVS, -1, 3).norm(dim=-1).sub(1).abs().max() < 1e-5  # unit vectors
+
+
+def test_a_looping_clip_repeats_its_pose_and_goes_on(library):
+    period = shipped_clip("walk_forward").num_frames - 1
+    walk = torch.full((3,), CLIPS.index("walk_forward"))
+    start = torch.tensor([1, 5, 20])  # velocities of the very first frame know no frame before it
+    now, later = (library.frame_index(walk, start + ahead) for ahead in (0, 3 * period))
+    poses = aligned_poses(library)
+    torch.testing.assert_close(poses[later], poses[now], atol=5e-3, rtol=0)
+    travel = library.frames.pos[later, 0, 0] - library.frames.pos[now, 0, 0]
+    assert travel.min() > 3 * 1.0  # three cycles of more than a metre
+
+
+def test_the_reference_is_held_at_the_end_of_a_clip(env):
+    env.frame[:] = 10_000
+    last = env.library.starts[env.clip_ids] + env.library.lengths[env.clip_ids] - 1
+    assert torch.equal(env.reference(5).pos, env.library.frames.pos[last])
+
+
+def test_losing_the_reference_ends_the_episode_as_a_failure(env):
+    env.simulator.push(torch.tensor([2]), torch.tensor([[15.0, 0.0, 0.0]]))  # half a metre a step
+    _, _, dones, infos = env.step(torch.zeros(NUM_ENVS, 28).numpy())
+    assert dones.nonzero()[0].tolist() == [2]
+    info = infos[2]
+    assert not info["TimeLimit.truncated"]
+    assert not info["is_success"]
+    assert info["terminal_observation"].shape == env.observation_space.shape
+
+
+def test_the_end_of_a_clip_is_a_time_limit(env):
+    env.frame[3] = env.library.lengths[env.clip_ids[3]] - 2
+    ids = torch.tensor([3])
+    frames = env.library.frames[env.library.frame_index(env.clip_ids[ids], env.frame[ids])]
+    env.simulator.reset(ids, frames.qpos, frames.qvel)
+    _, _, dones, infos = env.step(torch.zeros(NUM_ENVS, 28).numpy())
+    assert dones.nonzero()[0].tolist() == [3]
+    assert infos[3]["TimeLimit.truncated"]
+    assert env.age[3] == 0
+
+
+def test_clips_that_fail_are_drawn_more_often(env):
+    before = env.clip_weights()
+    failed = env.clip_ids == 1
+    assert failed.any()
+    env.count_outcomes(failed, ~failed)
+    after = env.clip_weights()
+    assert after[1] / after[0] > before[1] / before[0]
+
+
+# ---- tracker ------------------------------------------------------------------------------------
+
+
+def train_tracker(run_dir: Path, rollouts: int, *, seed: int = 0) -> Path:
+    return tracker.train(
+        CLIPS, run_dir, steps=rollouts * ROLLOUT, seed=seed, config=TINY, init=None
+    )
+
+
+@pytest.fixture(scope="module")
+def tiny_tracker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoint of a run of 24 rollouts."""
+    return train_tracker(tmp_path_factory.mktemp("straight"), 24)
+
+
+def test_a_stopped_tracker_run_continues_bit_for_bit(tiny_tracker, tmp_path, capsys):
+    train_tracker(tmp_path, 10)
+    resumed = train_tracker(tmp_path, 24)
+    assert f"continuing {resumed} at {10 * ROLLOUT:,} steps" in capsys.readouterr().out
+    one, other = (load_checkpoint(path, kind="tracker") for path in (tiny_tracker, resumed))
+    assert one["ppo"]["num_timesteps"] == 24 * ROLLOUT
+    assert differences(one, other) == []
+
+
+def test_another_seed_trains_another_tracker(tiny_tracker, tmp_path):
+    first = load_checkpoint(tiny_tracker, kind="tracker")
+    other = load_checkpoint(train_tracker(tmp_path, 1, seed=1), kind="tracker")
+    assert differences(first["ppo"]["policy"], other["ppo"]["policy"])
+
+
+def test_a_finished_tracker_run_is_left_alone(tiny_tracker):
+    before = tiny_tracker.read_bytes()
+    train_tracker(tiny_tracker.parent, 24)
+    assert tiny_tracker.read_bytes() == before
+
+
+def test_other_clips_continue_with_the_weights_alone(tiny_tracker, tmp_path):
+    path = tracker.train(
+        ["jump"], tmp_path, steps=25 * ROLLOUT, seed=0, config=TINY, init=tiny_tracker
+    )
+    saved = load_checkpoint(path, kind="tracker")
+    assert saved["ppo"]["num_timesteps"] == 25 * ROLLOUT
+    assert saved["env"]["names"] == ["jump"]
+
+
+def test_the_exported_tracker_acts_as_the_trained_policy(tiny_tracker, library, monkeypatch):
+    models: list[TrackerPPO] = []
+    monkeypatch.setattr(TrackerPPO, "learn", lambda model, *_, **__: models.append(model))
+    train_tracker(tiny_tracker.parent, 25)  # restores the model, then trains it no further
+    observations = TrackingEnv(MujocoCpu(DEEPMIMIC, NUM_ENVS), library, seed=3).reset()
+    normalised = models[0].get_vec_normalize_env().normalize_obs(observations)
+    expected, _ = models[0].predict(normalised, deterministic=True)
+    acted = load_tracker(tiny_tracker)(torch.from_numpy(observations))
+    torch.testing.assert_close(acted, torch.from_numpy(expected), atol=1e-5, rtol=0)
+
+
+def test_a_missing_tracker_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"gone\.safetensors: no such checkpoint file"):
+        load_tracker(tmp_path / "gone.safetensors")
+
+
+# ---- prompts while distilling -------------------------------------------------------------------
+
+
+def prompted(library: MotionLibrary, mode: str) -> DistillEnv:
+    """An environment some steps after its start, pushed off its way."""
+    env = DistillEnv(MujocoCpu(DEEPMIMIC, NUM_ENVS), library, only_mode=mode)
+    env.reset()
+    env.simulator.push(torch.arange(NUM_ENVS), torch.tensor([0.5, 1.0, 0.0]).expand(NUM_ENVS, 3))
+    for _ in range(5):
+        env.advance(env.reference(1).pd_target)
+    return env
+
+
+@pytest.mark.parametrize(
+    ("mode", "pos", "heading"), [("full", 1.0, 5), ("nothing", 0.0, 0), ("heading_speed", 0.0, 2)]
+)
+def test_each_mode_shows_its_parts(library, mode, pos, heading):
+    targets = prompted(library, mode).targets()
+    assert targets.pos_visible.float().mean() == pos
+    assert torch.equal(targets.pos_visible, targets.rot_visible)
+    assert (targets.heading_visible.sum(dim=1) == heading).all()
+    assert torch.equal(targets.heading_visible, targets.velocity_visible)
+
+
+def test_the_root_mode_shows_the_root_on_the_far_tokens(library):
+    visible = prompted(library, "root").targets().pos_visible
+    assert visible[:, -2:, 0].all()
+    assert visible.sum() == 2 * NUM_ENVS
+
+
+def test_with_nothing_shown_place_and_heading_follow_the_student(library):
+    env = prompted(library, "nothing")
+    view, reference = env.view(), env.reference()
+    torch.testing.assert_close(view.pos[:, 0, :2], reference.pos[:, 0, :2], atol=1e-5, rtol=0)
+    apart = rotations.heading(view.rot[:, 0]) - rotations.heading(reference.rot[:, 0])
+    assert rotations.wrap_angle(apart).abs().max() < 1e-4
+
+
+def test_with_heading_and_speed_shown_only_the_place_follows(library):
+    env = prompted(library, "heading_speed")
+    assert not env.turn.any()
+    torch.testing.assert_close(
+        env.view().pos[:, 0, :2], env.reference().pos[:, 0, :2], atol=1e-5, rtol=0
+    )
+
+
+def test_with_everything_shown_the_reference_stays(library):
+    env = prompted(library, "full")
+    assert torch.equal(env.view().pos, env.simulator.state.pos)
+    assert tracking_error(env.view(), env.reference()).min() > 0.01  # it was pushed
+
+
+def test_the_stride_velocity_of_walking_is_steady(library):
+    walk = CLIPS.index("walk_forward")
+    rows = library.starts[walk] + torch.arange(15, int(library.lengths[walk]) - 15)
+    speed = stride_velocity(library)[rows].norm(dim=-1)
+    torch.testing.assert_close(speed, torch.ones(len(rows)), atol=0.1, rtol=0)
+
+
+def test_targets_look_ahead_by_their_steps(library):
+    env = prompted(library, "full")
+    targets = env.targets()
+    for index, steps in enumerate(TARGET_STEPS):
+        assert torch.equal(targets.pos[:, index], env.reference(steps).pos)
+    torch.testing.assert_close(targets.time_s[0], torch.tensor(TARGET_STEPS) / 30)
+
+
+# ---- distillation -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"NUM_ENVS": 8, "STEPS_PER_ROUND": 4, "UPDATES_PER_ROUND": 2, "BATCH_SIZE": 16}
+    for name, value in sizes.items():
+        monkeypatch.setattr(distill, name, value)
+
+
+def distiller(tracker_path: Path, library: MotionLibrary, run_dir: Path) -> distill.Distiller:
+    return distill.Distiller(load_tracker(tracker_path), library, run_dir, seed=0)
+
+
+@pytest.mark.usefixtures("tiny_rounds")
+def test_a_stopped_distillation_continues(tiny_tracker, library, tmp_path):
+    first = distiller(tiny_tracker, library, tmp_path)
+    first.run(0.3)
+    assert first.round > 0
+    second = distiller(tiny_tracker, library, tmp_path)
+    second.resume()
+    assert (second.round, second.trained_s) == (first.round, first.trained_s)
+    for name in ("model", "posterior", "optimizer"):
+        ours, theirs = getattr(first, name).state_dict(), getattr(second, name).state_dict()
+        assert differences(ours, theirs) == []
+    second.run(first.trained_s + 0.2)
+    assert second.round > first.round
+    assert differences(first.model.state_dict(), second.model.state_dict())
+
+
+@pytest.mark.usefixtures("tiny_rounds")
+def test_distillation_writes_a_model_for_the_environments(tiny_tracker, library, tmp_path):
+    run = distiller(tiny_tracker, library, tmp_path)
+    run.run(0.2)
+    saved = load_bfm(tmp_path / "bfm.safetensors")
+    assert differences(dict(run.model.state_dict()), dict(saved.state_dict())) == []
+    # the statistics were taken from the first round, so a state is about standard
+    assert saved.normalizers["state"].mean.abs().max() > 0.1
+
+
+@pytest.mark.usefixtures("tiny_rounds")
+def test_a_first_round_is_labelled_by_the_tracker_and_lowers_the_loss(
+    tiny_tracker, library, tmp_path
+):
+    run = distiller(tiny_tracker, library, tmp_path)
+    run.env.reset()
+    samples = run.gather()
+    assert len(samples["label"]) == 8 * 4
+    run.model.normalizers["state"].fit(samples["state"])
+    run.buffer.append(samples)
+    first = run.update(low_precision=False)
+    for _ in range(30):
+        last = run.update(low_precision=False)
+    assert last["prior"] < 0.5 * first["prior"]
+
+
+def test_the_divergence_of_normal_distributions_by_hand():
+    zero = torch.zeros(1, 3)
+    assert distill.kl_divergence(zero, zero, zero).item() == 0.0
+    shift = torch.tensor([[1.0, 2.0, 0.0]])
+    assert distill.kl_divergence(shift, zero, zero).item() == pytest.approx(2.5)
+    wide = torch.full((1, 3), math.log(4.0))  # twice the standard deviation
+    expected = 3 * 0.5 * (4.0 - math.log(4.0) - 1.0)
+    assert distill.kl_divergence(zero, wide, zero).item() == pytest.approx(expected)
+
+
+# ---- report and clips ---------------------------------------------------------------------------
+
+
+def test_the_report_writes_its_figures(tiny_tracker, bfm, tmp_path, monkeypatch):
+    path = tmp_path / "report.json"
+    options = ["--tracker", str(tiny_tracker), "--bfm", bfm, "--json", str(path)]
+    arguments = ["report", *options, "--windows", "8", "--clips", *CLIPS]
+    monkeypatch.setattr(sys, "argv", arguments)
+    report.main()
+    figures = json.loads(path.read_text())
+    for key in (
+        "tracker_success",
+        "full_prompt_success",
+        "heading_speed_success",
+        "no_prompt_standing",
+    ):
+        assert 0.0 <= figures[key] <= 1.0
+    assert 0.0 < figures["tracker_error_mm"] < 300.0
+
+
+def test_an_empty_list_of_shipped_clips_is_all_of_them():
+    names = {clip.name for clip in load_clips(["shipped"])}
+    assert {"idle", "walk_forward", "jump", "kick", "punch", "run"} <= names
+
+
+def test_a_star_plays_a_clip_faster():
+    normal, fast = load_clips(["walk_forward", "walk_forward*2"])
+    assert fast.duration_s == pytest.approx(normal.duration_s / 2, abs=1 / 30)
+    assert fast.name != normal.name
+
+
+def test_an_unknown_clip_or_kind_of_file_is_named(tmp_path):
+    with pytest.raises(ClipError, match=r"unknown clip 'walk_forwrd'.*walk_forward"):
+        load_clips(["walk_forwrd"])
+    (tmp_path / "clip.bvh").touch()
+    with pytest.raises(ClipError, match=r"clip\.bvh: unknown kind of clip file; allowed"):
+        load_clips([str(tmp_path / "clip.bvh")])

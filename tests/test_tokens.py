@@ -1,0 +1,160 @@
+"""Token files: what they hold, and what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tt_gym import tokens
+from tt_gym.bfm.pretrained_model import SHIPPED, fingerprint, load_bfm, save_bfm
+from tt_gym.checkpoint import CheckpointError
+from tt_gym.tokens import (
+    EncoderConfig,
+    TokenEncoder,
+    TokenMetadata,
+    load_token,
+    save_token,
+    shipped_tokens,
+)
+
+CONFIG = EncoderConfig(inputs={"state": 223, "task": 3}, hidden=(16, 8), token_width=128)
+
+
+@pytest.fixture
+def encoder() -> TokenEncoder:
+    torch.manual_seed(0)
+    return TokenEncoder(CONFIG)
+
+
+@pytest.fixture
+def token_file(tmp_path: Path, bfm: str, encoder: TokenEncoder) -> Path:
+    path = tmp_path / "token.safetensors"
+    save_token(path, encoder, metadata(bfm))
+    return path
+
+
+def metadata(bfm: str) -> TokenMetadata:
+    return TokenMetadata(
+        env_id="TTDirection-v0",
+        task="direction",
+        parameters={"speed_range": [0.8, 1.3]},
+        prompt=None,
+        bfm=fingerprint(load_bfm(bfm)),
+        command="python -m agents.train --env TTDirection-v0",
+        seed=0,
+        steps=1000,
+        wall_clock_s=1.5,
+    )
+
+
+def observations(count: int) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return {
+        name: generator.normal(size=(count, width)).astype(np.float32)
+        for name, width in CONFIG.inputs.items()
+    }
+
+
+def test_a_loaded_token_acts_as_the_saved_one(token_file, bfm, encoder):
+    loaded = load_token(token_file, bfm=bfm)
+    assert np.array_equal(loaded.act(observations(5)), encoder.act(observations(5)))
+    assert loaded.metadata == metadata(bfm)
+
+
+def test_a_loaded_token_is_frozen(token_file, bfm):
+    loaded = load_token(token_file, bfm=bfm)
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_actions_stay_within_the_action_space(encoder):
+    wild = {name: 1e3 * value for name, value in observations(4).items()}
+    assert np.abs(encoder.act(wild)).max() == 1.0
+
+
+def test_one_environment_acts_as_in_a_batch(encoder):
+    batch = observations(3)
+    one = encoder.act({name: value[1] for name, value in batch.items()})
+    assert one.shape == (128,)
+    np.testing.assert_allclose(one, encoder.act(batch)[1], atol=1e-6)
+
+
+def test_inputs_are_taken_by_name_not_by_order(encoder):
+    batch = observations(3)
+    swapped = dict(reversed(batch.items()))
+    assert np.array_equal(encoder.act(swapped), encoder.act(batch))
+
+
+def test_a_token_made_for_another_model_is_refused(token_file, other_bfm):
+    with pytest.raises(CheckpointError, match=r"made for the frozen model .* pass the model"):
+        load_token(token_file, bfm=other_bfm)
+
+
+def test_a_model_that_moved_by_one_weight_is_another_model(token_file, tmp_path, bfm):
+    model = load_bfm(bfm)
+    changed = type(model)(model.config)
+    changed.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        changed.decoder[0].bias[0] += 1e-3
+    save_bfm(changed, tmp_path / "changed.safetensors")
+    with pytest.raises(CheckpointError, match="made for the frozen model"):
+        load_token(token_file, bfm=tmp_path / "changed.safetensors")
+
+
+def test_an_unknown_name_lists_the_shipped_ones(token_file, monkeypatch):
+    monkeypatch.setattr(tokens, "SHIPPED_FOLDER", token_file.parent)
+    with pytest.raises(
+        ValueError, match=r"unknown token 'tokn'; did you mean 'token'\? shipped: token;"
+    ):
+        load_token("tokn")
+
+
+def test_without_shipped_tokens_the_error_says_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(tokens, "SHIPPED_FOLDER", tmp_path)
+    with pytest.raises(ValueError, match="shipped: none; or give a file's path"):
+        load_token("strike")
+
+
+def test_a_truncated_file_is_corrupt(token_file, bfm):
+    token_file.write_bytes(token_file.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="corrupt or not a safetensors file"):
+        load_token(token_file, bfm=bfm)
+
+
+def test_a_missing_file_is_named(tmp_path, bfm):
+    with pytest.raises(CheckpointError, match=r"gone\.safetensors: no such checkpoint file"):
+        load_token(tmp_path / "gone.safetensors", bfm=bfm)
+
+
+def test_a_model_is_not_a_token(bfm):
+    with pytest.raises(CheckpointError, match="is not a token checkpoint"):
+        load_token(bfm, bfm=bfm)
+
+
+def test_an_observation_of_another_task_is_refused(encoder):
+    batch = observations(2) | {"task": np.zeros((2, 15), np.float32)}
+    with pytest.raises(ValueError, match="entry 'task' must have width 3, got 15"):
+        encoder.act(batch)
+
+
+def test_an_unknown_activation_lists_the_known_ones():
+    with pytest.raises(ValueError, match="unknown activation 'gelu'; known: elu, relu, tanh"):
+        TokenEncoder(EncoderConfig(inputs={"task": 3}, hidden=(), token_width=4, activation="gelu"))
+
+
+def test_tokens_need_no_stable_baselines():
+    code = "import sys, tt_gym.tokens; sys.exit('stable_baselines3' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not SHIPPED.exists(), reason="no model is shipped yet")
+@pytest.mark.parametrize("name", shipped_tokens())
+def test_a_shipped_token_fits_the_shipped_model(name):
+    encoder = load_token(name)
+    assert encoder.metadata is not None
+    assert encoder.metadata.task == name

@@ -1,0 +1,187 @@
+"""Trained task tokens: the small network that maps observations to tokens, without its trainer.
+
+It needs neither Stable-Baselines3 nor a critic::
+
+    encoder = load_token("strike")
+    action = encoder.act(observations)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tt_gym.bfm.pretrained_model import fingerprint, load_bfm
+from tt_gym.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+
+SHIPPED_FOLDER = Path(__file__).parent / "trained_tokens"
+ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "tanh": nn.Tanh}
+_KIND = "token"
+_SUFFIX = ".safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """Sizes of a token encoder.
+
+    Attributes:
+        inputs: observation entries in the order in which they are concatenated, and their widths.
+        hidden: widths of the hidden layers.
+        token_width: E, entries of the action.
+        activation: key of :data:`ACTIVATIONS`.
+    """
+
+    inputs: dict[str, int]
+    hidden: tuple[int, ...]
+    token_width: int
+    activation: str = "relu"
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenMetadata:
+    """What a token was trained for and how.
+
+    Attributes:
+        env_id: registered id.
+        task: name of the task.
+        parameters: of the task, all of them.
+        prompt: hand-written prompt that was shown beside the token.
+        bfm: fingerprint of the frozen model.
+        command: that trained it.
+        seed: of the training.
+        steps: environment steps.
+        wall_clock_s: time those took.
+        success_rate: share of goals reached, as ``agents.evaluate`` measures it, if measured.
+    """
+
+    env_id: str
+    task: str
+    parameters: dict[str, Any]
+    prompt: str | None
+    bfm: str
+    command: str
+    seed: int | None
+    steps: int
+    wall_clock_s: float
+    success_rate: float | None = None
+
+
+class TokenEncoder(nn.Module):
+    """The actor of a trained policy: an MLP on the concatenated observation entries.
+
+    Args:
+        config: sizes.
+        metadata: origin, for encoders that were loaded.
+
+    Raises:
+        ValueError: unknown activation.
+    """
+
+    def __init__(self, config: EncoderConfig, metadata: TokenMetadata | None = None) -> None:
+        super().__init__()
+        if config.activation not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise ValueError(f"unknown activation {config.activation!r}; known: {known}")
+        self.config, self.metadata = config, metadata
+        widths = (sum(config.inputs.values()), *config.hidden)
+        layers: list[nn.Module] = []
+        for inner, outer in itertools.pairwise(widths):
+            layers += [nn.Linear(inner, outer), ACTIVATIONS[config.activation]()]
+        self.net = nn.Sequential(*layers, nn.Linear(widths[-1], config.token_width))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Action (..., E) within +-1 for concatenated observations (..., sum of input widths)."""
+        return self.net(inputs).clamp(-1.0, 1.0)
+
+    @torch.no_grad()
+    def act(self, observations: dict[str, np.ndarray]) -> np.ndarray:
+        """Deterministic action for the observations of one environment or of a batch.
+
+        Args:
+            observations: entries (width,) or (N, width).
+
+        Returns:
+            (E,) or (N, E) float32, within +-1.
+
+        Raises:
+            ValueError: an entry is missing or of another width.
+        """
+        for name, width in self.config.inputs.items():
+            found = np.shape(observations[name])[-1] if name in observations else None
+            if found != width:
+                raise ValueError(
+                    f"observation entry {name!r} must have width {width}, got {found}: "
+                    "this token was trained for another environment"
+                )
+        parts = [torch.as_tensor(observations[name]) for name in self.config.inputs]
+        return self(torch.cat(parts, dim=-1)).numpy()
+
+
+def shipped_tokens() -> list[str]:
+    """Names of the tokens that come with the package."""
+    return sorted(path.stem for path in SHIPPED_FOLDER.glob(f"*{_SUFFIX}"))
+
+
+def save_token(path: str | Path, encoder: TokenEncoder, metadata: TokenMetadata) -> None:
+    """Write an encoder and its origin, atomically."""
+    content = {
+        "config": dataclasses.asdict(encoder.config),
+        "metadata": dataclasses.asdict(metadata),
+        "weights": dict(encoder.state_dict()),
+    }
+    save_checkpoint(path, kind=_KIND, content=content)
+
+
+def load_token(name_or_path: str | Path, *, bfm: str | Path | None = None) -> TokenEncoder:
+    """A trained token by name, or from a file that :func:`save_token` wrote.
+
+    Args:
+        name_or_path: one of :func:`shipped_tokens`, or a path (with a slash or the file's suffix).
+        bfm: the frozen model it shall act on: a file, None for the shipped one.
+
+    Raises:
+        ValueError: no shipped token has this name (the shipped ones are listed).
+        CheckpointError: missing, corrupt or foreign file, or a token made for another model.
+    """
+    path = _locate(name_or_path)
+    content = load_checkpoint(path, kind=_KIND)
+    try:
+        saved = content["config"]
+        config = EncoderConfig(**{**saved, "hidden": tuple(saved["hidden"])})
+        encoder = TokenEncoder(config, TokenMetadata(**content["metadata"]))
+        encoder.load_state_dict(content["weights"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: written by another version of tt_gym ({error})") from error
+    _check_model(encoder, path, bfm)
+    return encoder.eval().requires_grad_(False)
+
+
+def _check_model(encoder: TokenEncoder, path: Path, bfm: str | Path | None) -> None:
+    assert encoder.metadata is not None
+    wanted, found = encoder.metadata.bfm, fingerprint(load_bfm(bfm))
+    source = "the shipped one" if bfm is None else bfm
+    if wanted != found:
+        raise CheckpointError(
+            f"{path}: made for the frozen model {wanted}, got {found} ({source}): "
+            "pass the model it was trained with, or train a token for this one"
+        )
+
+
+def _locate(name_or_path: str | Path) -> Path:
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or "/" in text or text.endswith(_SUFFIX):
+        return Path(name_or_path)
+    known = shipped_tokens()
+    if text not in known:
+        near = difflib.get_close_matches(text, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        listed = ", ".join(known) or "none"
+        raise ValueError(f"unknown token {text!r}{hint} shipped: {listed}; or give a file's path")
+    return SHIPPED_FOLDER / f"{text}{_SUFFIX}"
