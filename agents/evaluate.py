@@ -42,7 +42,7 @@ def evaluate(
     """Success with its uncertainty over ``episodes`` episodes.
 
     Episodes are played in rounds of one per environment, each round from a seed of its own: short
-    episodes count no more than long ones, and all actors meet the same start states and first
+    episodes count no more than long ones, and all actors meet the same start states and
     goals.
 
     Args:

@@ -78,8 +78,9 @@ def slerp(a: Tensor, b: Tensor, fraction: Tensor) -> Tensor:
 
 def rotation_angle(a: Tensor, b: Tensor) -> Tensor:
     """Angle in rad, in [0, pi], between two rotations: (..., 4), (..., 4) -> (...)."""
-    dot = (a * b).sum(dim=-1).abs().clamp(max=1.0)
-    return 2.0 * torch.acos(dot)
+    between = quat_multiply(quat_conjugate(a), b)
+    # the arc cosine alone would lose half of the digits near zero
+    return 2.0 * torch.atan2(between[..., 1:].norm(dim=-1), between[..., 0].abs())
 
 
 def rot6(q: Tensor) -> Tensor:

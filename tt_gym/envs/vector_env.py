@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal, get_args
 
 import gymnasium
@@ -102,7 +103,7 @@ class TaskTokenVectorEnv(VectorEnv):
             "autoreset_mode": AutoresetMode.SAME_STEP if autoreset else AutoresetMode.DISABLED,
         }
         self._make_spaces()
-        self.generator = torch.Generator()
+        self.start_generator, self.goal_generator = torch.Generator(), torch.Generator()
         self._seeded = False
         self.steps = torch.zeros(num_envs, dtype=torch.long)
         self.goal: Goal = {}
@@ -132,7 +133,8 @@ class TaskTokenVectorEnv(VectorEnv):
         """Start new episodes everywhere, or where ``options["reset_mask"]`` (N,) is True."""
         super().reset(seed=seed)
         if seed is not None or not self._seeded:
-            self.generator.manual_seed(int(self.np_random.integers(2**62)))
+            for generator in (self.start_generator, self.goal_generator):
+                generator.manual_seed(int(self.np_random.integers(2**62)))
             self._seeded = True
         mask = (options or {}).get("reset_mask")
         if mask is None:
@@ -173,7 +175,7 @@ class TaskTokenVectorEnv(VectorEnv):
 
         goal_over = self.task.goal_is_over(self.goal, self.steps) & ~done
         self.outcomes.close_goals(goal_over)
-        self._renew_goals(goal_over.nonzero().flatten())
+        self._renew_goals(goal_over)
         left = self._goals_left()
         info = self._info(self.outcomes.summary(terminated, left, diverged))
         observations = self._observe()
@@ -250,18 +252,19 @@ class TaskTokenVectorEnv(VectorEnv):
 
     def _restart(self, ids: Tensor) -> None:
         """New start states, objects and goals for some environments."""
-        qpos, qvel = sample_start_states(len(ids), self.generator)
+        qpos, qvel = sample_start_states(len(ids), self.start_generator)
         objects = len(self.task.objects)
         qpos = torch.cat((qpos, torch.zeros(len(ids), 7 * objects)), dim=1)
         qvel = torch.cat((qvel, torch.zeros(len(ids), 6 * objects)), dim=1)
         if objects:
             # the objects stand around the root, which only the pose tells
             state = _root_only(self.simulator.state[ids], qpos)
-            qpos[:, self.humanoid.nq :] = self.task.sample_objects(state, self.generator).flatten(1)
+            poses = self.task.sample_objects(state, self.start_generator)
+            qpos[:, self.humanoid.nq :] = poses.flatten(1)
         self.simulator.reset(ids, qpos, qvel)
         self.steps[ids] = 0
         self.outcomes.restart(ids)
-        fresh = self.task.sample_goal(self.simulator.state[ids], None, self.generator)
+        fresh = self.task.sample_goal(self.simulator.state[ids], None, self.start_generator)
         self._write_goal(ids, fresh)
 
     def _goals_left(self) -> Tensor:
@@ -270,11 +273,12 @@ class TaskTokenVectorEnv(VectorEnv):
             return torch.zeros((), dtype=torch.long)
         return self.task.goals_left(self.goal, self.max_steps)
 
-    def _renew_goals(self, ids: Tensor) -> None:
+    def _renew_goals(self, over: Tensor) -> None:
+        # drawn for all, so that no environment's goals depend on what becomes of the others
+        fresh = self.task.sample_goal(self.simulator.state, self.goal, self.goal_generator)
+        ids = over.nonzero().flatten()
         if len(ids):
-            previous = {key: value[ids] for key, value in self.goal.items()}
-            state = self.simulator.state[ids]
-            self._write_goal(ids, self.task.sample_goal(state, previous, self.generator))
+            self._write_goal(ids, {key: value[ids] for key, value in fresh.items()})
 
     def _write_goal(self, ids: Tensor, fresh: Goal) -> None:
         for key, value in fresh.items():
@@ -322,7 +326,8 @@ class TaskTokenVectorEnv(VectorEnv):
         """Everything the environment remembers, as checkpoint content."""
         return {
             "physics": torch.from_numpy(self.simulator.get_state()),
-            "generator": self.generator.get_state(),
+            "start_generator": self.start_generator.get_state(),
+            "goal_generator": self.goal_generator.get_state(),
             "steps": self.steps.clone(),
             "goal": dict(self.goal),
             "outcomes": self.outcomes.get_state(),
@@ -335,7 +340,8 @@ class TaskTokenVectorEnv(VectorEnv):
             ValueError: it was taken with another ``num_envs`` or model.
         """
         self.simulator.set_state(saved["physics"].numpy())
-        self.generator.set_state(saved["generator"])
+        self.start_generator.set_state(saved["start_generator"])
+        self.goal_generator.set_state(saved["goal_generator"])
         self._seeded = True
         self.steps = saved["steps"].clone()
         self.goal = {key: value.clone() for key, value in saved["goal"].items()}
@@ -344,8 +350,6 @@ class TaskTokenVectorEnv(VectorEnv):
 
 def _root_only(state: BodyState, qpos: Tensor) -> BodyState:
     """The state with the root put where ``qpos`` has it; nothing else is moved."""
-    import dataclasses
-
     pos, rot = state.pos.clone(), state.rot.clone()
     pos[:, 0], rot[:, 0] = qpos[:, :3], qpos[:, 3:7]
     return dataclasses.replace(state, pos=pos, rot=rot)

@@ -49,6 +49,10 @@ class Clip:
     loop: bool
     source: str
 
+    def __repr__(self) -> str:
+        kind = "looping" if self.loop else "single"
+        return f"Clip({self.name!r}, {self.duration_s:.2f} s, {kind}, source={self.source!r})"
+
     @property
     def num_frames(self) -> int:
         """T."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,8 @@ def read_deepmimic(path: str | Path, *, source: str) -> Clip:
     joint_rot[..., 0] = 1.0
     for name, column in _QUATERNIONS.items():
         turned = frames[:, column : column + 4][:, [0, 1, 3, 2]] * np.array([1.0, 1.0, -1.0, 1.0])
-        joint_rot[:, DEEPMIMIC.body_index(name)] = rotations.quat_normalize(torch.from_numpy(turned))
+        unit = rotations.quat_normalize(torch.from_numpy(turned))
+        joint_rot[:, DEEPMIMIC.body_index(name)] = unit
     axis = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
     for name, column in _HINGES.items():
         angle: Tensor = -torch.from_numpy(frames[:, column].copy())  # about +y instead of z right
@@ -53,15 +55,7 @@ def read_deepmimic(path: str | Path, *, source: str) -> Clip:
 
 def _load_frames(path: Path) -> tuple[np.ndarray, bool]:
     """Checked frames (T, 44) and whether the clip loops."""
-    try:
-        content = json.loads(path.read_text())
-        rows, loop = content["Frames"], content["Loop"]
-    except FileNotFoundError:
-        raise ClipError(f"{path}: no such clip file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ClipError(f"{path}: not JSON, perhaps truncated ({error})") from error
-    except (KeyError, TypeError) as error:
-        raise ClipError(f"{path}: field 'Frames' or 'Loop' is missing") from error
+    rows, loop = _read_fields(path)
     if not isinstance(rows, list) or len(rows) < 2:
         raise ClipError(f"{path}: field 'Frames' must be a list of at least 2 frames")
     for index, row in enumerate(rows):
@@ -80,3 +74,18 @@ def _load_frames(path: Path) -> tuple[np.ndarray, bool]:
         index = int(np.flatnonzero(frames[:-1, 0] <= 0)[0])
         raise ClipError(f"{path}: frame {index}: field 'duration' must be positive")
     return frames, loop == "wrap"
+
+
+def _read_fields(path: Path) -> tuple[Any, Any]:
+    """The two fields of the file, not checked yet."""
+    try:
+        content = json.loads(path.read_text())
+        return content["Frames"], content["Loop"]
+    except FileNotFoundError:
+        raise ClipError(f"{path}: no such clip file") from None
+    except OSError as error:
+        raise ClipError(f"{path}: not a readable file ({error.strerror})") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ClipError(f"{path}: not JSON, perhaps truncated ({error})") from error
+    except (KeyError, TypeError) as error:
+        raise ClipError(f"{path}: field 'Frames' or 'Loop' is missing") from error

@@ -51,7 +51,9 @@ class MotionLibrary:
         ClipError: a clip has another number of bodies, or two share a name.
     """
 
-    def __init__(self, humanoid: Humanoid, clips: Sequence[Clip], *, window_s: float = 10.0) -> None:
+    def __init__(
+        self, humanoid: Humanoid, clips: Sequence[Clip], *, window_s: float = 10.0
+    ) -> None:
         if not clips:
             raise ClipError("a motion library needs at least one clip")
         self.humanoid = humanoid
@@ -86,14 +88,15 @@ class MotionLibrary:
         # central differences inside, one-sided at both ends
         dt = (ahead - behind).float().unsqueeze(-1) / FPS
         root_vel = (clip.root_pos[ahead] - clip.root_pos[behind]) / dt
-        qvel = humanoid.qvel_from_poses(root_vel, clip.joint_rot[behind], clip.joint_rot[ahead], 1.0)
+        rot_behind, rot_ahead = clip.joint_rot[behind], clip.joint_rot[ahead]
+        qvel = humanoid.qvel_from_poses(root_vel, rot_behind, rot_ahead, 1.0)
         qvel[:, 3:] /= dt
         pos, rot, vel, ang_vel = humanoid.forward_kinematics(qpos, qvel)
         target = humanoid.pd_target_from_pose(clip.joint_rot) + humanoid.velocity_gain * qvel[:, 6:]
         return MotionFrames(qpos, qvel, pos, rot, vel, ang_vel, target)
 
     def frame_index(self, clip_ids: Tensor, frames: Tensor) -> Tensor:
-        """Row of ``frames`` for a frame number within a clip, held at the clip's end: (...,) long."""
+        """Row of ``frames`` for a frame number within a clip, held at its ends: (...,) long."""
         last = self.lengths[clip_ids] - 1
         return self.starts[clip_ids] + torch.minimum(frames.clamp(min=0), last)
 
@@ -101,7 +104,8 @@ class MotionLibrary:
         """Body positions and rotations between frames.
 
         Args:
-            clip_ids: (...,). times_s: (...,), s from the clip's start, held at its ends.
+            clip_ids: (...,).
+            times_s: (...,), s from the clip's start, held at its ends.
 
         Returns:
             (..., B, 3) m, (..., B, 4).

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tt_gym.motions import Clip, ClipError, load_clip, read_deepmimic
+from tt_gym.motions.editing import close_loop, time_warp
+from tt_gym.motions.shipped import shipped_clip, shipped_clips
 
 _LOCAL = "local file"
 
@@ -23,8 +25,6 @@ def load_clips(names: Sequence[str]) -> list[Clip]:
         base, _, factor = name.partition("*")
         found = _load(base)
         if factor:
-            from tt_gym.motions.editing import time_warp
-
             found = [time_warp(clip, float(factor)) for clip in found]
         clips += found
     return clips
@@ -34,16 +34,15 @@ def _load(name: str) -> list[Clip]:
     path = Path(name)
     if path.is_dir():
         return [_read(file) for file in sorted(path.iterdir()) if file.suffix in {".txt", ".npz"}]
-    if path.suffix in {".txt", ".npz", ".bvh"}:
+    if path.suffix in {".txt", ".npz"}:
         return [_read(path)]
-    from tt_gym.motions.shipped import shipped_clip, shipped_clips
-
     return shipped_clips() if name == "shipped" else [shipped_clip(name)]
 
 
 def _read(path: Path) -> Clip:
     if path.suffix == ".txt":
-        return read_deepmimic(path, source=_LOCAL)
+        clip = read_deepmimic(path, source=_LOCAL)
+        return close_loop(clip) if clip.loop else clip
     if path.suffix == ".npz":
         return load_clip(path)
     raise ClipError(f"{path}: unknown kind of clip file; allowed: .txt (DeepMimic), .npz")

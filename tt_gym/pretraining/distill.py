@@ -1,6 +1,6 @@
 """Stage 2: DAgger from the tracker into the masked model.
 
-    python -m tt_gym.pretraining.distill --tracker runs/tracker/checkpoint.safetensors --minutes 20
+    python -m tt_gym.pretraining.distill --tracker checkpoints/tracker.safetensors --minutes 20
 
 The student acts, the tracker labels every state with its PD target; goals are hidden at random. A
 killed run continues from its last checkpoint; only the sample buffer is gathered anew.
@@ -9,6 +9,7 @@ killed run continues from its last checkpoint; only the sample buffer is gathere
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from collections import defaultdict, deque
 from pathlib import Path
@@ -22,6 +23,7 @@ from tt_gym.bfm.maskedmimic import MaskedMimic, mlp
 from tt_gym.bfm.pretrained_model import default_config, save_bfm
 from tt_gym.bfm.targets import (
     TARGETS,
+    Targets,
     feature_mask,
     mirror_targets,
     observe_targets,
@@ -255,11 +257,9 @@ class Distiller:
         print(f"continuing {self.checkpoint} after {self.trained_s:.0f} s")
 
 
-def all_visible(targets: Any) -> Any:
+def all_visible(targets: Targets) -> Targets:
     """The same targets with nothing hidden."""
-    import dataclasses
-
-    shown = {
+    shown: dict[str, Any] = {
         field.name: torch.ones_like(getattr(targets, field.name))
         for field in dataclasses.fields(targets)
         if field.name.endswith("_visible")
@@ -270,7 +270,7 @@ def all_visible(targets: Any) -> Any:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tracker", type=Path, default=Path("runs/tracker/checkpoint.safetensors"))
+    parser.add_argument("--tracker", type=Path, default=Path("checkpoints/tracker.safetensors"))
     parser.add_argument("--clips", nargs="+", default=["shipped"], help="names, files or folders")
     parser.add_argument("--run-dir", type=Path, default=Path("runs/distill"))
     parser.add_argument("--minutes", type=float, default=20.0, help="training time in all")

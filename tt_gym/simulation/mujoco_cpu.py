@@ -21,6 +21,7 @@ _DIVERGENCE_WARNINGS = [
     int(mujoco.mjtWarning.mjWARN_BADQVEL),
     int(mujoco.mjtWarning.mjWARN_BADQACC),
 ]
+_MAX_STATE = 1e6  # of what reset takes, m, rad, m/s or rad/s
 _MAX_SPEED = 1e3  # rad/s or m/s: far above anything a humanoid does, long before MuJoCo's own 1e10
 _PARAMETERS = {"gravity": "opt.gravity", "friction": "geom_friction", "body_mass": "body_mass"}
 
@@ -185,6 +186,9 @@ class MujocoCpu:
 
     def reset(self, ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """See :class:`~tt_gym.simulation.state.Simulator`."""
+        for name, value in (("qpos", qpos), ("qvel", qvel)):
+            if not (value.abs() < _MAX_STATE).all():
+                raise ValueError(f"{name} must be finite and below {_MAX_STATE:g}, it is not")
         rows = ids.numpy()
         self._batch.reset(rows, stage=mujoco.mjtStage.mjSTAGE_NONE)
         self._qpos[rows] = qpos.numpy()
@@ -200,12 +204,10 @@ class MujocoCpu:
     def step(self, pd_target: Tensor) -> BodyState:
         """See :class:`~tt_gym.simulation.state.Simulator`."""
         self._ctrl[:] = self.humanoid.geodesic_ctrl(self.qpos, pd_target).numpy()
-        before = self._divergence_count()
+        self._batch.warning[:] = 0
         self.step_physics()
-        blown_up = (self._divergence_count() > before) | ~(np.abs(self._qvel) < _MAX_SPEED).all(
-            axis=1
-        )
-        self.diverged = torch.from_numpy(blown_up)
+        warned = self._batch.warning[:, _DIVERGENCE_WARNINGS, 1].any(axis=1)
+        self.diverged = torch.from_numpy(warned | self._too_fast())
         self.state = self._read_state()
         return self.state
 
@@ -231,14 +233,15 @@ class MujocoCpu:
         self._batch.state[:] = state
         self._batch.forward()
         self._batch.state[:] = state  # forward touches the warm start
+        self.diverged = torch.from_numpy(self._too_fast())
         self.state = self._read_state()
 
     def data(self, index: int, reuse: mujoco.MjData | None = None) -> mujoco.MjData:
         """One environment's ``MjData``, for rendering."""
         return self._batch.get_data(index, reuse)
 
-    def _divergence_count(self) -> np.ndarray:
-        return self._batch.warning[:, _DIVERGENCE_WARNINGS, 1].sum(axis=1)
+    def _too_fast(self) -> np.ndarray:
+        return ~(np.abs(self._qvel) < _MAX_SPEED).all(axis=1)
 
     def _read_state(self) -> BodyState:
         """Bound arrays to tensors; velocities moved from the subtree's centre to body origins."""
