@@ -125,6 +125,26 @@ def test_divergence_is_flagged_in_its_own_environment_and_the_others_go_on():
     assert torch.equal(state.pos[[0, 2]], expected.pos[[0, 2]])
 
 
+def test_a_second_divergence_without_a_reset_is_flagged_too():
+    pd_target = torch.zeros(2, DEEPMIMIC.num_dofs)
+    simulator = MujocoCpu(DEEPMIMIC, 2, num_threads=1)
+    for _ in range(2):
+        simulator.push(torch.tensor([1]), torch.full((1, 3), 1e12))
+        simulator.step(pd_target)
+        assert simulator.diverged.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e11])
+def test_a_state_that_is_no_number_is_refused_before_anything_changes(bad):
+    simulator = MujocoCpu(DEEPMIMIC, 2, num_threads=1)
+    before = simulator.get_state()
+    qvel = torch.zeros(1, DEEPMIMIC.nv)
+    qvel[0, 3] = bad
+    with pytest.raises(ValueError, match="qvel must be finite"):
+        simulator.reset(torch.tensor([1]), standing(1), qvel)
+    assert np.array_equal(simulator.get_state(), before)
+
+
 def test_a_diverged_environment_is_usable_after_reset():
     pd_target = torch.zeros(2, DEEPMIMIC.num_dofs)
     simulator = MujocoCpu(DEEPMIMIC, 2, num_threads=1)

@@ -21,7 +21,7 @@ _DIVERGENCE_WARNINGS = [
     int(mujoco.mjtWarning.mjWARN_BADQVEL),
     int(mujoco.mjtWarning.mjWARN_BADQACC),
 ]
-_MAX_STATE = 1e6  # of what reset takes, m, rad, m/s or rad/s
+_MAX_STATE = 1e10  # MuJoCo silently replaces what is larger
 _MAX_SPEED = 1e3  # rad/s or m/s: far above anything a humanoid does, long before MuJoCo's own 1e10
 _PARAMETERS = {"gravity": "opt.gravity", "friction": "geom_friction", "body_mass": "body_mass"}
 
