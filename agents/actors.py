@@ -82,6 +82,8 @@ def choose(args: argparse.Namespace) -> Choice:
     kwargs = {"bfm": args.bfm, "prompt": args.prompt, **(args.env_kwargs or {})}
     if args.no_termination:
         kwargs["early_termination"] = False
+    if args.token not in (None, "none") and (args.policy or args.control in ("joint", "prompt")):
+        raise ValueError("--token goes with neither --policy nor --control joint or prompt")
     if args.policy is not None:
         actor, label = load_policy(args.policy, args.env), f"policy {args.policy.resolve().name}"
         return Choice(actor, {"control": args.control or "token", **_given(kwargs)}, label)
@@ -98,9 +100,10 @@ def choose(args: argparse.Namespace) -> Choice:
     if encoder.metadata.env_id != args.env:
         raise ValueError(f"token {name} was trained for {encoder.metadata.env_id}, not {args.env}")
     kwargs["prompt"] = args.prompt or encoder.metadata.prompt
+    kwargs = {**encoder.metadata.parameters, **_given(kwargs)}  # the goals it was trained for
     # a file in a run folder is known by that folder
     label = Path(name).resolve().parent.name if Path(name).name == TOKEN_FILE else Path(name).name
-    return Choice(encoder, {"control": "token", **_given(kwargs)}, f"token {label}")
+    return Choice(encoder, {"control": "token", **kwargs}, f"token {label}")
 
 
 def _given(kwargs: dict[str, Any]) -> dict[str, Any]:

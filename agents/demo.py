@@ -20,6 +20,7 @@ from agents.enjoy import contact_sheet, film
 from agents.evaluate import evaluate, results_table
 from agents.resume import TOKEN_FILE
 from agents.train import train
+from tt_gym.checkpoint import CheckpointError
 from tt_gym.tokens import load_token, shipped_tokens
 
 TRAINED_ENV = "TTDirection-v0"
@@ -102,7 +103,11 @@ class Demo:
             if name not in shipped_tokens():
                 self.console.print(f"{env_id}: no token is shipped yet, skipped")
                 continue
-            encoder = load_token(name, bfm=self.bfm)
+            try:
+                encoder = load_token(name, bfm=self.bfm)
+            except CheckpointError as error:  # a model of the user's own
+                self.console.print(f"{env_id}: skipped, {error}")
+                continue
             results[env_id] = self._evaluate(env_id, encoder)
             self._film(f"shipped_{name}", env_id, encoder)
         if results:

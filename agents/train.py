@@ -55,6 +55,9 @@ def train(arguments: list[str]) -> Path:
         parser.error(f"--env is required; known: {', '.join(_known_ids())}")
     if own.env not in gymnasium.registry and "--gym-packages" not in others:
         parser.error(f"unknown --env {own.env!r}; known: {', '.join(_known_ids())}")
+    if own.algo != "ppo" and (own.resume or own.max_minutes):
+        option = "--resume" if own.resume else "--max-minutes"
+        parser.error(f"{option} is for --algo ppo, not {own.algo}")
     options = RunOptions(
         arguments=tuple(_without_resume(given)),
         resume=own.resume,

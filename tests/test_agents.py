@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -22,7 +23,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tt_gym  # noqa: F401
-from agents import demo, enjoy
+from agents import actors, demo, enjoy
 from agents.evaluate import evaluate, main, summarise, wilson_interval
 from agents.export import encoder_of
 from agents.train import train
@@ -322,11 +323,32 @@ def test_the_command_writes_what_it_prints(tmp_path, bfm, straight, capsys):
         (["--env", IDS[0], "--token", "none", "--episodes", "0"], "episodes must be at least 1"),
         (["--env", IDS[0], "--token", "none", "--prompt", "hop"], "unknown prompt 'hop'"),
         (["--env", IDS[0], "--token", "gone.safetensors"], "no such checkpoint file"),
+        (["--env", IDS[0], "--token", "direction", "--control", "prompt"], "--token goes with nei"),
     ],
 )
 def test_wrong_options_end_in_one_line(options, message, bfm):
     with pytest.raises(SystemExit, match=message):
         main([*options, "--bfm", bfm])
+
+
+def test_a_token_is_evaluated_on_the_goals_it_was_trained_for(tmp_path, bfm):
+    options = arguments(tmp_path, bfm, steps=ROLLOUT)
+    options.insert(options.index(f"bfm:{bfm!r}"), "speed_range:(0.5, 0.6)")
+    token = str(train(options) / "token.safetensors")
+    parser = argparse.ArgumentParser()
+    actors.add_arguments(parser)
+    common = ["--env", IDS[0], "--token", token, "--bfm", bfm]
+    choice = actors.choose(parser.parse_args(common))
+    assert tuple(choice.env_kwargs["speed_range"]) == (0.5, 0.6)
+    evaluate(IDS[0], choice.actor, episodes=1, seed=0, max_episode_steps=2, **choice.env_kwargs)
+    other = [*common, "--env-kwargs", "speed_range:(0.7, 0.8)"]
+    assert actors.choose(parser.parse_args(other)).env_kwargs["speed_range"] == (0.7, 0.8)
+
+
+def test_only_ppo_runs_can_be_limited(tmp_path, bfm, capsys):
+    with pytest.raises(SystemExit):
+        train(["--algo", "a2c", *arguments(tmp_path, bfm, "--max-minutes", "1", steps=ROLLOUT)])
+    assert "--max-minutes is for --algo ppo, not a2c" in capsys.readouterr().err
 
 
 def test_a_token_of_another_environment_is_refused(straight, bfm):

@@ -530,7 +530,9 @@ def outcomes_after(
     outcomes = Outcomes(1, at_end=at_end)
     for number, (measured, good) in enumerate(steps, start=1):
         value = {"x": torch.tensor([float(number)])}
-        outcomes.add(value, {}, torch.tensor([measured]), torch.tensor([good]))
+        outcomes.add(
+            value, {}, torch.tensor([measured]), torch.tensor([good]), valid=torch.tensor([True])
+        )
         outcomes.close_goals(torch.tensor([number in close_after]))
     return outcomes
 
@@ -595,10 +597,18 @@ def test_terms_are_reported_as_means_over_the_episode():
     assert outcomes.summary(no, torch.tensor(0), no)["reward/x"].item() == 2.0
 
 
+def test_a_step_that_blew_up_is_left_out_of_the_means():
+    outcomes = outcomes_after([GOOD, GOOD, GOOD])
+    yes, no = torch.tensor([True]), torch.tensor([False])
+    outcomes.add({"x": torch.tensor([float("nan")])}, {}, yes, yes, valid=no)
+    assert outcomes.summary(yes, torch.tensor(0), yes)["reward/x"].item() == 2.0
+
+
 def test_a_restart_forgets_the_episode():
     outcomes = outcomes_after([BAD, GOOD], close_after=(1,))
     outcomes.restart(torch.tensor([0]))
-    outcomes.add({"x": torch.tensor([7.0])}, {}, torch.tensor([True]), torch.tensor([True]))
+    true = torch.tensor([True])
+    outcomes.add({"x": torch.tensor([7.0])}, {}, true, true, valid=true)
     assert summary(outcomes) == (1, 1, True)
     no = torch.tensor([False])
     assert outcomes.summary(no, torch.tensor(0), no)["reward/x"].item() == 7.0

@@ -275,7 +275,7 @@ def test_sampling_repeats_with_its_generator(library):
 
 
 def test_clip_names_in_a_library_are_unique():
-    with pytest.raises(ClipError, match="clip names must be unique, got walk, walk"):
+    with pytest.raises(ClipError, match="clip names must be unique, given twice: walk;"):
         MotionLibrary(DEEPMIMIC, [shipped_clip("walk"), shipped_clip("walk")])
 
 

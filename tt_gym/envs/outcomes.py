@@ -34,16 +34,24 @@ class Outcomes:
             total[ids] = 0.0
 
     def add(
-        self, terms: dict[str, Tensor], metrics: dict[str, Tensor], measured: Tensor, good: Tensor
+        self,
+        terms: dict[str, Tensor],
+        metrics: dict[str, Tensor],
+        measured: Tensor,
+        good: Tensor,
+        *,
+        valid: Tensor,
     ) -> None:
-        """Take in one step; all (N,)."""
+        """Take in one step; all (N,). Where it is not ``valid`` the means leave it out."""
         self.good = good.clone() if self.at_end else self.good & (good | ~measured)
         self.measured = self.measured | measured
-        self.steps = self.steps + 1.0
+        self.steps = self.steps + valid
         named = {f"reward/{key}": value for key, value in terms.items()}
         named |= {f"task/{key}": value for key, value in metrics.items()}
         for key, value in named.items():
-            self.sums[key] = self.sums.get(key, torch.zeros_like(value)) + value
+            self.sums[key] = self.sums.get(key, torch.zeros_like(value)) + torch.where(
+                valid, value, 0.0
+            )
 
     def close_goals(self, over: Tensor) -> None:
         """Count the goals of environments where a new one is due, (N,) bool."""
