@@ -20,6 +20,7 @@ from tt_gym.envs import TaskTokenVectorEnv
 from tt_gym.envs.outcomes import Outcomes
 from tt_gym.envs.rendering import RenderingError
 from tt_gym.humanoids import DEEPMIMIC
+from tt_gym.tasks import TASKS, build_task
 
 IDS = tuple(sorted(name for name in gymnasium.registry if name.startswith("TT")))
 NUM_ENVS = 3
@@ -108,6 +109,12 @@ def test_no_observation_entry_is_constant(env_id, bfm):
         observations, *_ = env.step(action)
         seen.append(np.concatenate([*observations.values()], axis=1))
     assert np.concatenate(seen).std(axis=0).min() > 0.0
+
+
+@every_id
+def test_the_paper_preset_reaches_the_task(env_id, bfm):
+    name = gymnasium.spec(env_id).kwargs["task"]
+    assert make_batch(env_id, bfm, preset="paper").task == build_task(name, preset="paper")
 
 
 @every_id
@@ -230,10 +237,10 @@ def test_autoreset_happens_in_the_step_that_ends_the_episode(env_id, bfm):
 @every_id
 def test_only_the_finished_environments_restart(env_id, bfm):
     env = make_batch(env_id, bfm, max_episode_steps=5)
-    twin = make_batch(env_id, bfm, max_episode_steps=5)
+    twin = make_batch(env_id, bfm, max_episode_steps=300)
     for batch in (env, twin):
         batch.reset(seed=0)
-    env.steps[1] = 4
+        batch.steps[1] = 4
     action = random_actions(env, 1)[0]
     observations, _, _, truncated, info = env.step(action)
     expected = twin.step(action)[0]
@@ -343,6 +350,73 @@ def test_a_new_goal_is_seen_at_once(bfm):
     assert info["goals"].tolist() == [1, 1, 1]
 
 
+def test_a_landing_ends_the_episode_and_counts_as_a_jump(bfm):
+    env, twin = (
+        make_batch("TTLongJump-v0", bfm, autoreset=False, early_termination=early)
+        for early in (True, False)
+    )
+    action = np.zeros(env.action_space.shape, np.float32)
+    for batch in (env, twin):
+        batch.reset(seed=0)
+        put_down(batch, 1, ahead=8.0)  # beyond the line: it lands 2 m behind it
+        put_down(batch, 2, ahead=6.5)
+        batch.step(action)
+        *_, terminated, _, info = batch.step(action)
+        assert terminated.tolist() == [False, batch is env, batch is env]
+    assert info["is_success"].tolist() == [False, True, False]
+    length = info["task/jump_length"]
+    assert length[0] == 0.0
+    assert length[1:] == pytest.approx([2.0, 0.5], abs=0.3)
+    # where nothing ends the episode, moving on or back changes neither length nor success
+    put_down(twin, 1, ahead=1.0)
+    put_down(twin, 2, ahead=12.0)
+    *_, terminated, _, info = twin.step(action)
+    assert not terminated.any()
+    assert info["is_success"].tolist() == [False, True, False]
+    np.testing.assert_allclose(info["task/jump_length"], length, atol=1e-4)
+
+
+def put_down(env: TaskTokenVectorEnv, index: int, *, ahead: float) -> None:
+    """Move one standing humanoid to ``ahead`` m from the start, along its own heading."""
+    qpos, qvel = env.simulator.qpos, env.simulator.qvel
+    heading = env.goal["heading"][index]
+    qpos[index, :2] = ahead * torch.stack((heading.cos(), heading.sin()))
+    ids = torch.tensor([index])
+    env.simulator.reset(ids, qpos[ids], qvel[ids])
+
+
+def test_the_point_of_a_path_moves_with_the_steps(bfm):
+    env = make_batch("TTPathFollowing-v0", bfm, early_termination=False)
+    env.reset(seed=0)
+    start = env.goal["path"][:, 0].clone()
+    assert torch.equal(env.goal["target"], start)
+    for action in random_actions(env, 6):
+        observations, *_ = env.step(action)
+    # six steps are two vertices
+    torch.testing.assert_close(env.goal["target"], env.goal["path"][:, 2], atol=1e-4, rtol=0)
+    offset = env.goal["target"] - env.simulator.state.pos[:, DEEPMIMIC.head]
+    seen = torch.from_numpy(observations["task"][:, :3])
+    torch.testing.assert_close(seen.norm(dim=-1), offset.norm(dim=-1))
+
+
+@pytest.mark.parametrize("env_id", ["TTDirection-v0", "TTSteering-v0", "TTReach-v0"])
+def test_goals_do_not_depend_on_what_becomes_of_other_environments(env_id, bfm):
+    grace = {"grace_steps": 1, "interval_steps": (2, 5) if env_id == "TTReach-v0" else 4}
+    env, twin = (make_batch(env_id, bfm, autoreset=False, **grace) for _ in range(2))
+    actions = random_actions(env, 12)
+    for batch in (env, twin):
+        batch.reset(seed=0)
+    env.goal["end"][1] += 1  # another rhythm in one environment
+    other = []
+    for action in actions:
+        env.step(action)
+        twin.step(action)
+        same_draws = [torch.eq(value, twin.goal[key]) for key, value in env.goal.items()]
+        assert all(equal[[0, 2]].all() for equal in same_draws)
+        other.append(all(equal[1].all() for equal in same_draws))
+    assert not all(other)
+
+
 @every_id
 def test_where_autoreset_is_off_a_mask_says_who_restarts(env_id, bfm):
     env = make_batch(env_id, bfm, autoreset=False)
@@ -407,12 +481,21 @@ def test_in_prompt_control_the_action_is_ignored(bfm):
     assert same(*runs)
 
 
-@every_id
-def test_a_prompt_changes_what_the_model_does(env_id, bfm):
-    without, with_prompt = (
-        make_batch(env_id, bfm, prompt=prompt) for prompt in (None, "heading_speed")
-    )
+@pytest.mark.parametrize(
+    ("env_id", "prompt"),
+    [
+        (env_id, prompt)
+        for env_id in IDS
+        for prompt in TASKS[gymnasium.spec(env_id).kwargs["task"]].prompts
+    ],
+)
+def test_a_prompt_changes_what_the_model_does(env_id, prompt, bfm):
+    without, with_prompt = (make_batch(env_id, bfm, prompt=name) for name in (None, prompt))
     assert not same(play(without, 3, seed=0), play(with_prompt, 3, seed=0))
+
+
+def test_only_long_jump_has_no_prompt():
+    assert [name for name, task in TASKS.items() if not task.prompts] == ["long_jump"]
 
 
 def test_actions_beyond_the_bounds_are_clipped(bfm):
@@ -502,6 +585,31 @@ def test_rendering_gives_a_picture_of_every_environment(env_id, bfm):
         assert picture.dtype == np.uint8
         assert picture.std() > 10  # something is there
     assert not np.array_equal(*pictures)
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [
+        {"angle": torch.tensor(0.5), "speed": torch.tensor(1.0)},
+        {"facing": torch.tensor(0.5)},
+        {"target": torch.tensor([0.5, 0.5, 1.0])},
+        {"line": torch.tensor([[0.5, -0.5], [0.5, 0.5]])},
+    ],
+)
+def test_goals_are_seen_in_the_picture(goal, bfm):
+    env = make_batch("TTReach-v0", bfm, num_envs=1, render_mode="rgb_array")
+    env.reset(seed=0)
+    pictures = []
+    for drawn in ({}, goal, {}):
+        env.goal = {key: value.unsqueeze(0) for key, value in drawn.items()}
+        try:
+            pictures += env.render()
+        except RenderingError as error:
+            pytest.skip(str(error))
+    env.close()
+    assert np.array_equal(pictures[0], pictures[2])
+    changed = (pictures[0] != pictures[1]).any(axis=-1)
+    assert 30 < changed.sum() < 20_000
 
 
 def test_rendering_does_not_change_what_happens(bfm):

@@ -164,7 +164,7 @@ def transitions(library: MotionLibrary) -> TransitionEnv:
 
 
 def test_a_change_of_clip_keeps_the_place_and_finds_a_similar_pose(transitions):
-    transitions.free_place[:] = True
+    transitions.free_place[:], transitions.free_heading[:] = True, False
     transitions.clip_ids[:], transitions.frame[:] = CLIPS.index("idle"), 10_000
     before = transitions.simulator.state
     for _ in range(20):  # candidates are drawn at random
@@ -193,7 +193,7 @@ def test_a_change_to_another_speed_needs_a_free_place(transitions):
     for _ in range(20):
         transitions.switch_clips(ids)
     assert (transitions.clip_ids == idle).all()
-    transitions.free_place[:] = True
+    transitions.free_place[:], transitions.free_heading[:] = True, False
     for _ in range(20):
         transitions.switch_clips(ids)
     assert (transitions.clip_ids == walking).any()

@@ -1,6 +1,6 @@
 """Task Tokens as Gymnasium environments: the action is one extra token of a frozen model.
 
-Importing this module registers ``TTDirection-v0`` and ``TTStrike-v0`` and loads nothing heavy.
+Importing this module registers the ids ``TT*-v0`` and loads nothing heavy.
 """
 
 from gymnasium import register, registry
@@ -10,11 +10,18 @@ from tt_gym.opengl import choose_backend
 __version__ = "0.1.0"
 
 EPISODE_STEPS = 300
-"""Control steps (30 per second) of an episode, as in the paper's evaluation."""
+"""Control steps (30 per second) of an episode, 10 s as in the paper's evaluation."""
 
 choose_backend()  # before anything imports mujoco
 
-for _name, _task in (("TTDirection-v0", "direction"), ("TTStrike-v0", "strike")):
+for _name, _task in (
+    ("TTDirection-v0", "direction"),
+    ("TTStrike-v0", "strike"),
+    ("TTSteering-v0", "steering"),
+    ("TTReach-v0", "reach"),
+    ("TTLongJump-v0", "long_jump"),
+    ("TTPathFollowing-v0", "path_following"),
+):
     if _name not in registry:
         register(
             _name,

@@ -86,7 +86,7 @@ def rotation_angle(a: Tensor, b: Tensor) -> Tensor:
 def rot6(q: Tensor) -> Tensor:
     """Images of the x and z axes, six numbers: (..., 4) -> (..., 6).
 
-    These are the first and third columns of the rotation matrix (spec/tasks.md section 0).
+    These are the first and third columns of the rotation matrix, as in MaskedMimic.
     """
     w, x, y, z = q.unbind(-1)
     return torch.stack(

@@ -3,13 +3,16 @@
     state, goals ─► one encoder per token type ─► transformer ─► row of the state token
                  ─► prior mean and log variance ─► latent ─► decoder(state, latent) ─► PD target
 
-A task token enters the sequence as it is, beside the encoded ones.
+A task token enters the sequence as it is, beside the encoded ones. Our own model and both published
+MaskedMimic models (ProtoMotions v1 and v3) are this one class with different configurations.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +20,13 @@ from torch import Tensor, nn
 STATE = "state"
 """Name of the token type that carries proprioception; it leads the sequence and is never hidden."""
 
-_NORM_EPSILON = 1e-5
+NORM_EPSILON = 1e-5
+"""Added to the variance before an input is standardised."""
 _NORM_CLIP = 5.0
+_OFFICIAL_ACTION_SCALE = math.pi  # rad, of every degree of freedom of the SMPL humanoid
+
+ActionMap = Literal["target", "clamp", "tanh"]
+Observations = Literal["tt_gym", "maskedmimic_v1", "maskedmimic_v3"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +38,22 @@ class TokenType:
         width: numbers per token.
         count: tokens of this kind in the sequence.
         normalize: whether the input is standardised by fixed statistics first.
+        encoder_widths: hidden layers of its encoder, None for the configuration's.
     """
 
     name: str
     width: int
     count: int = 1
+    normalize: bool = True
+    encoder_widths: tuple[int, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderInput:
+    """One observation that the decoder sees beside the latent, with statistics of its own."""
+
+    name: str
+    width: int
     normalize: bool = True
 
 
@@ -46,6 +65,14 @@ class MaskedMimicConfig:
         token_types: the first must be the state.
         action_size: D, entries of the PD target.
         token_width: E, width of every token in the transformer, the task token's too.
+        norm_clip: bound on standardised inputs, None for no bound.
+        relu_features: whether the state token's row passes a ReLU before the prior's heads.
+        latent_embedding: layers between the latent and the decoder; empty: the latent itself.
+        decoder_inputs: what the decoder sees beside the latent, in order; empty: the state as the
+            prior sees it.
+        action_map: how the decoder's output becomes the PD target: as it is, or as pi times its
+            value clamped to +-1 (``clamp``), or as pi times its ``tanh``.
+        observations: the layout of the inputs, for whoever builds them.
     """
 
     token_types: tuple[TokenType, ...]
@@ -58,6 +85,12 @@ class MaskedMimicConfig:
     latent_size: int = 64
     head_widths: tuple[int, ...] = (128,)
     decoder_widths: tuple[int, ...] = (512, 256)
+    norm_clip: float | None = _NORM_CLIP
+    relu_features: bool = False
+    latent_embedding: tuple[int, ...] = ()
+    decoder_inputs: tuple[DecoderInput, ...] = ()
+    action_map: ActionMap = "target"
+    observations: Observations = "tt_gym"
 
 
 def mlp(sizes: tuple[int, ...]) -> nn.Sequential:
@@ -69,13 +102,19 @@ def mlp(sizes: tuple[int, ...]) -> nn.Sequential:
 
 
 class Normalizer(nn.Module):
-    """Standardise by statistics that are set once and never move: ``clip((x - mean) / std)``."""
+    """Standardise by statistics that are set once and never move: ``clip((x - mean) / std)``.
+
+    Args:
+        width: of the input.
+        clip: bound on the result, None for no bound.
+    """
 
     mean: Tensor
     var: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, clip: float | None = _NORM_CLIP) -> None:
         super().__init__()
+        self.clip = clip
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("var", torch.ones(width))
 
@@ -85,9 +124,9 @@ class Normalizer(nn.Module):
         self.var.copy_(samples.var(dim=0))
 
     def forward(self, values: Tensor) -> Tensor:
-        """(..., width) -> (..., width), within +-5."""
-        standard = (values - self.mean) * torch.rsqrt(self.var + _NORM_EPSILON)
-        return standard.clamp(-_NORM_CLIP, _NORM_CLIP)
+        """(..., width) -> (..., width), within +-``clip``."""
+        standard = (values - self.mean) * torch.rsqrt(self.var + NORM_EPSILON)
+        return standard if self.clip is None else standard.clamp(-self.clip, self.clip)
 
 
 class MaskedMimic(nn.Module):
@@ -110,13 +149,14 @@ class MaskedMimic(nn.Module):
         self.types = {item.name: item for item in config.token_types}
         width = config.token_width
         self.normalizers = nn.ModuleDict(
-            {item.name: Normalizer(item.width) for item in config.token_types if item.normalize}
+            {
+                item.name: Normalizer(item.width, config.norm_clip)
+                for item in config.token_types
+                if item.normalize
+            }
         )
         self.encoders = nn.ModuleDict(
-            {
-                item.name: mlp((item.width, *config.encoder_widths, width))
-                for item in config.token_types
-            }
+            {item.name: self._encoder(item) for item in config.token_types}
         )
         layer = nn.TransformerEncoderLayer(
             width, config.heads, config.feedforward, dropout=0.0, batch_first=True
@@ -124,14 +164,47 @@ class MaskedMimic(nn.Module):
         self.transformer = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
         self.mu = mlp((width, *config.head_widths, config.latent_size))
         self.logvar = mlp((width, *config.head_widths, config.latent_size))
-        state_width = self.types[STATE].width
-        self.decoder = mlp(
-            (state_width + config.latent_size, *config.decoder_widths, config.action_size)
+        self.latent_embedding = (
+            mlp((config.latent_size, *config.latent_embedding))
+            if config.latent_embedding
+            else nn.Identity()
         )
+        self.decoder_normalizers = nn.ModuleDict(
+            {
+                item.name: Normalizer(item.width, config.norm_clip)
+                for item in config.decoder_inputs
+                if item.normalize
+            }
+        )
+        seen = sum(item.width for item in config.decoder_inputs) or self.types[STATE].width
+        latent = (config.latent_size, *config.latent_embedding)[-1]
+        self.decoder = mlp((seen + latent, *config.decoder_widths, config.action_size))
+
+    def _encoder(self, item: TokenType) -> nn.Sequential:
+        config = self.config
+        hidden = config.encoder_widths if item.encoder_widths is None else item.encoder_widths
+        return mlp((item.width, *hidden, config.token_width))
 
     def normalize(self, name: str, values: Tensor) -> Tensor:
         """Input of one token type as its encoder sees it."""
         return self.normalizers[name](values) if name in self.normalizers else values
+
+    def decoder_input(self, observations: dict[str, Tensor]) -> Tensor:
+        """What the decoder sees beside the latent.
+
+        Args:
+            observations: by name, each (N, width) as observed, not yet standardised.
+
+        Returns:
+            (N, W).
+        """
+        if not self.config.decoder_inputs:
+            return self.normalize(STATE, observations[STATE])
+        parts = []
+        for item in self.config.decoder_inputs:
+            values = observations[item.name]
+            parts.append(self.decoder_normalizers[item.name](values) if item.normalize else values)
+        return torch.cat(parts, dim=-1)
 
     def prior(
         self,
@@ -163,21 +236,50 @@ class MaskedMimic(nn.Module):
             hidden.append(torch.zeros(tokens.shape[:2], dtype=torch.bool, device=state.device))
         padding = torch.cat(hidden, dim=1) if goals else None
         features = self.transformer(torch.cat(sequence, dim=1), src_key_padding_mask=padding)[:, 0]
+        if self.config.relu_features:
+            features = features.relu()
         return self.mu(features), self.logvar(features)
 
-    def decode(self, state: Tensor, latent: Tensor) -> Tensor:
-        """PD target (N, D), rad, from normalised state (N, W) and latent."""
-        return self.decoder(torch.cat((state, latent), dim=-1))
+    def decode(self, seen: Tensor, latent: Tensor) -> Tensor:
+        """Raw action (N, D) from :meth:`decoder_input` (N, W) and latent.
+
+        In our own model the input is the normalised state and the action is the PD target.
+        """
+        return self.decoder(torch.cat((seen, self.latent_embedding(latent)), dim=-1))
+
+    def pd_target(self, action: Tensor) -> Tensor:
+        """PD target (N, D), rad, of a raw action of the decoder."""
+        if self.config.action_map == "clamp":
+            return _OFFICIAL_ACTION_SCALE * action.clamp(-1.0, 1.0)
+        if self.config.action_map == "tanh":
+            return _OFFICIAL_ACTION_SCALE * action.tanh()
+        return action
 
     def forward(
         self,
         state: Tensor,
         goals: dict[str, tuple[Tensor, Tensor]] | None = None,
         task_token: Tensor | None = None,
+        decoder_input: Tensor | None = None,
     ) -> Tensor:
-        """PD target (N, D), rad, with the prior's mean as latent; arguments as in :meth:`prior`."""
+        """PD target (N, D), rad, with the prior's mean as latent; arguments as in :meth:`prior`.
+
+        ``decoder_input`` is that of :meth:`decoder_input`; None where it is the normalised state.
+        """
         mean, _ = self.prior(state, goals, task_token)
-        return self.decode(state, mean)
+        return self.pd_target(self.decode(state if decoder_input is None else decoder_input, mean))
+
+
+def without_hidden(
+    goals: dict[str, tuple[Tensor, Tensor]],
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The goals without those tokens that no row of the batch sees, which need not be computed."""
+    seen = {name: visible.any(dim=0) for name, (_, visible) in goals.items()}
+    return {
+        name: (values[:, seen[name]], visible[:, seen[name]])
+        for name, (values, visible) in goals.items()
+        if bool(seen[name].any())
+    }
 
 
 def frozen(model: MaskedMimic) -> MaskedMimic:

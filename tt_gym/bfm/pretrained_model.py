@@ -10,7 +10,15 @@ from typing import Any
 
 import torch
 
-from tt_gym.bfm.maskedmimic import STATE, MaskedMimic, MaskedMimicConfig, TokenType, frozen
+from tt_gym.bfm.checkpoints import is_official, load_official
+from tt_gym.bfm.maskedmimic import (
+    STATE,
+    DecoderInput,
+    MaskedMimic,
+    MaskedMimicConfig,
+    TokenType,
+    frozen,
+)
 from tt_gym.bfm.targets import TARGET_STEPS, TARGETS, target_size
 from tt_gym.bfm.tokens import state_size
 from tt_gym.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
@@ -40,7 +48,12 @@ def save_bfm(model: MaskedMimic, path: str | Path) -> None:
 
 
 def load_bfm(path: str | Path | None = None) -> MaskedMimic:
-    """A frozen model: the shipped one, or the one in a file that :func:`save_bfm` wrote.
+    """A frozen model: the shipped one, or the one in a file.
+
+    Args:
+        path: what :func:`save_bfm` wrote, or a published MaskedMimic checkpoint (see
+            :func:`~tt_gym.bfm.checkpoints.load_official`), told apart by content; None for the
+            shipped model.
 
     Raises:
         CheckpointError: missing, corrupt or foreign file, or tensors that do not fit its sizes.
@@ -52,6 +65,8 @@ def load_bfm(path: str | Path | None = None) -> MaskedMimic:
 @functools.lru_cache(maxsize=4)
 def _load(path: str, changed_ns: int) -> MaskedMimic:
     """Kept in memory until the file changes."""
+    if changed_ns and is_official(path):
+        return load_official(path)
     content = load_checkpoint(path, kind=_KIND)
     try:
         model = MaskedMimic(_config(content["config"]))
@@ -64,11 +79,14 @@ def _load(path: str, changed_ns: int) -> MaskedMimic:
 
 
 def _config(saved: dict[str, Any]) -> MaskedMimicConfig:
-    types = tuple(TokenType(**item) for item in saved["token_types"])
-    sizes: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()
-    }
-    return MaskedMimicConfig(**{**sizes, "token_types": types})
+    types = tuple(TokenType(**_tuples(item)) for item in saved["token_types"])
+    # files written before the decoder had inputs of its own do not name any
+    inputs = tuple(DecoderInput(**item) for item in saved.get("decoder_inputs", ()))
+    return MaskedMimicConfig(**{**_tuples(saved), "token_types": types, "decoder_inputs": inputs})
+
+
+def _tuples(saved: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
 
 
 def fingerprint(model: MaskedMimic) -> str:

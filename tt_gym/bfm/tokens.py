@@ -19,7 +19,19 @@ def state_size(humanoid: Humanoid) -> int:
 
 
 def observe_state(state: BodyState) -> Tensor:
-    """Proprioception in the heading frame of the root (spec/maskedmimic.md section 1.9).
+    """:func:`proprioception` within +-:data:`STATE_CLIP`: (N, 15 B - 2)."""
+    observation = proprioception(pos=state.pos, rot=state.rot, vel=state.vel, ang_vel=state.ang_vel)
+    return observation.clamp(-STATE_CLIP, STATE_CLIP)
+
+
+def proprioception(*, pos: Tensor, rot: Tensor, vel: Tensor, ang_vel: Tensor) -> Tensor:
+    """A body state in the heading frame of its root, as MaskedMimic orders it.
+
+    Args:
+        pos: (N, B, 3), m, world, height above the ground.
+        rot: (N, B, 4).
+        vel: (N, B, 3), m/s, world.
+        ang_vel: (N, B, 3), rad/s, world.
 
     Returns:
         (N, 15 B - 2): root height (1), body positions relative to the root (3 (B - 1)), rot6 of all
@@ -27,16 +39,15 @@ def observe_state(state: BodyState) -> Tensor:
     """
     vectors = torch.cat(
         (
-            state.pos[:, 1:] - state.pos[:, :1],
-            rotations.rot6(state.rot).unflatten(-1, (2, 3)).flatten(1, 2),
-            state.vel,
-            state.ang_vel,
+            pos[:, 1:] - pos[:, :1],
+            rotations.rot6(rot).unflatten(-1, (2, 3)).flatten(1, 2),
+            vel,
+            ang_vel,
         ),
         dim=1,
     )
-    local = rotations.to_heading_frame(state.rot[:, 0], vectors)
-    observation = torch.cat((state.pos[:, 0, 2:], local.flatten(1)), dim=1)
-    return observation.clamp(-STATE_CLIP, STATE_CLIP)
+    local = rotations.to_heading_frame(rot[:, 0], vectors)
+    return torch.cat((pos[:, 0, 2:], local.flatten(1)), dim=1)
 
 
 def mirror_state(observation: Tensor, humanoid: Humanoid) -> Tensor:

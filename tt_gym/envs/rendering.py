@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import mujoco
 import numpy as np
 from torch import Tensor
 
+_Geom = mujoco.mjtGeom
 _NO_GL = (
     "rendering needs OpenGL without a display: install EGL (Debian: apt-get install libegl1 "
     "libgl1-mesa-dri) or OSMesa (libosmesa6), or leave render_mode unset"
 )
 _SHADOW_CLIP = 4.0  # the rim of the shadowed region is speckled; this keeps it out of the picture
 _LIGHT_DISTANCE = 10.0  # m
-_ARROW_RGBA = (0.1, 0.6, 0.25, 1.0)
+_DIRECTION_RGBA = (0.1, 0.6, 0.25, 1.0)
+_FACING_RGBA = (0.2, 0.4, 0.9, 1.0)
+_TARGET_RGBA = (0.85, 0.2, 0.15, 0.8)
+_FACING_LENGTH = 0.7  # m
+_ON_GROUND = 0.03  # m: high enough to be seen
 
 
 class RenderingError(RuntimeError):
@@ -44,12 +50,12 @@ class Painter:
         self._camera.distance, self._camera.elevation, self._camera.azimuth = 4.0, -15.0, 120.0
         self._data: mujoco.MjData | None = None
 
-    def draw(self, index: int, arrow: Tensor | None = None) -> np.ndarray:
+    def draw(self, index: int, goal: dict[str, Tensor] | None = None) -> np.ndarray:
         """Picture (height, width, 3) uint8 with the camera on the root.
 
         Args:
             index: which environment.
-            arrow: plane vector to draw at the root, (2,), m.
+            goal: what the task asks for; see :data:`tt_gym.tasks.task.Goal` for what is drawn.
         """
         self._data = self.simulator.data(index, self._data)
         root = self._data.xpos[1]
@@ -60,25 +66,45 @@ class Painter:
         for light in scene.lights[: scene.nlight]:
             if not light.headlight:  # shadows exist only around a light's axis: follow the root
                 light.pos = root - _LIGHT_DISTANCE * light.dir
-        if arrow is not None and float(arrow.norm()) > 1e-3:
-            start = np.array([root[0], root[1], 0.03])
-            self._add_arrow(scene, start, start + np.array([*arrow.tolist(), 0.0]))
+        self._add_goal(scene, root, goal or {})
         return self._renderer.render().copy()
 
     @staticmethod
-    def _add_arrow(scene: Any, start: np.ndarray, end: np.ndarray) -> None:
-        geom = scene.geoms[scene.ngeom]
-        mujoco.mjv_initGeom(
-            geom,
-            mujoco.mjtGeom.mjGEOM_ARROW,
-            np.zeros(3),
-            np.zeros(3),
-            np.eye(3).flatten(),
-            np.array(_ARROW_RGBA, dtype=np.float32),
-        )
-        mujoco.mjv_connector(geom, mujoco.mjtGeom.mjGEOM_ARROW, 0.04, start, end)
-        scene.ngeom += 1
+    def _add_goal(scene: Any, root: np.ndarray, goal: dict[str, Tensor]) -> None:
+        start = np.array([root[0], root[1], _ON_GROUND])
+        for key, length, rgba in (
+            ("angle", float(goal.get("speed", 0.0)), _DIRECTION_RGBA),
+            ("facing", _FACING_LENGTH, _FACING_RGBA),
+        ):
+            if key in goal and length > 1e-3:
+                angle = float(goal[key])
+                ahead = length * np.array([math.cos(angle), math.sin(angle), 0.0])
+                _add_marker(scene, _Geom.mjGEOM_ARROW, 0.04, start, start + ahead, rgba)
+        if "line" in goal:
+            one, other = (np.array([*end, _ON_GROUND]) for end in goal["line"].tolist())
+            _add_marker(scene, _Geom.mjGEOM_CAPSULE, 0.03, one, other, _TARGET_RGBA)
+        if "target" in goal:
+            # a capsule of next to no length: a connector between equal points has no direction
+            target = goal["target"].double().numpy()
+            end = target + np.array([0.0, 0.0, 1e-3])
+            _add_marker(scene, _Geom.mjGEOM_CAPSULE, 0.07, target, end, _TARGET_RGBA)
 
     def close(self) -> None:
         """Free the context."""
         self._renderer.close()
+
+
+def _add_marker(
+    scene: Any,
+    kind: mujoco.mjtGeom,
+    width: float,
+    start: np.ndarray,
+    end: np.ndarray,
+    rgba: tuple[float, float, float, float],
+) -> None:
+    """A shape between two points that is in the picture only."""
+    geom = scene.geoms[scene.ngeom]
+    colour = np.array(rgba, dtype=np.float32)
+    mujoco.mjv_initGeom(geom, kind, np.zeros(3), np.zeros(3), np.eye(3).flatten(), colour)
+    mujoco.mjv_connector(geom, kind, width, start, end)
+    scene.ngeom += 1

@@ -42,19 +42,20 @@ class TaskTokenVectorEnv(VectorEnv):
 
     Args:
         num_envs: N >= 1.
-        task: ``direction`` or ``strike``.
+        task: name of one of :data:`tt_gym.tasks.TASKS`.
         max_episode_steps: control steps (30 per second) until truncation.
         control: ``token``; ``joint``: the action is the PD target divided by
             :data:`JOINT_SCALE`, no model takes part; ``prompt``: the frozen model acts on the
             prompt alone and the action is ignored.
         prompt: name of one of the task's hand-written prompts to show beside the token.
         bfm: path of a model file, None for the shipped one.
-        early_termination: end episodes that failed (falls, illegal hits); off as in the paper's
-            evaluation.
+        early_termination: end episodes that failed (falls, illegal hits); the paper does so in
+            training only.
         render_mode: ``rgb_array`` or None.
         num_threads: physics threads, 0 for all cores.
         autoreset: restart finished environments in the same step.
-        parameters: of the task (see its class).
+        parameters: of the task (see its class); ``preset="paper"`` takes the paper's ranges of
+            goals.
 
     Raises:
         ValueError: unknown task, parameter, control or prompt (the known ones are listed), or
@@ -161,13 +162,15 @@ class TaskTokenVectorEnv(VectorEnv):
         transition = Transition(before, after, self.steps)
         diverged = self.simulator.diverged
 
+        self.goal = self.task.advance_goal(transition, self.goal)
         terms = self.task.reward_terms(transition, self.goal)
         reward = torch.where(diverged, 0.0, torch.stack(list(terms.values())).sum(dim=0))
         measured, good = self.task.step_is_good(transition, self.goal)
-        self.outcomes.add(terms, self.task.metrics(transition, self.goal), measured, good)
+        metrics = self.task.metrics(transition, self.goal)
+        self.outcomes.add(terms, metrics, measured, good, valid=~diverged)
         terminated = diverged.clone()
         if self.early_termination:
-            terminated |= self.task.terminated(transition, self.humanoid)
+            terminated |= self.task.terminated(transition, self.goal, self.humanoid)
         truncated = torch.zeros_like(terminated)
         if self.max_steps is not None:
             truncated = ~terminated & (self.steps >= self.max_steps)
@@ -200,7 +203,7 @@ class TaskTokenVectorEnv(VectorEnv):
         if self._renderer is None:
             self._renderer = Painter(self.simulator)
         return tuple(
-            self._renderer.draw(index, self._marker(index)) for index in range(self.num_envs)
+            self._renderer.draw(index, self._goal(index)) for index in range(self.num_envs)
         )
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -313,12 +316,9 @@ class TaskTokenVectorEnv(VectorEnv):
             "_final_info": done.copy(),
         }
 
-    def _marker(self, index: int) -> Tensor | None:
-        """Plane vector (2,) to draw as an arrow at the root, m."""
-        if "angle" not in self.goal:
-            return None
-        angle, speed = self.goal["angle"][index], self.goal["speed"][index]
-        return torch.stack((angle.cos(), angle.sin())) * speed
+    def _goal(self, index: int) -> Goal:
+        """One environment's goal."""
+        return {key: value[index] for key, value in self.goal.items()}
 
     # ---- resuming -------------------------------------------------------------------------------
 

@@ -2,5 +2,6 @@
 
 from tt_gym.humanoids.deepmimic import DEEPMIMIC
 from tt_gym.humanoids.humanoid import Body, Humanoid
+from tt_gym.humanoids.smpl import SMPL
 
-__all__ = ["DEEPMIMIC", "Body", "Humanoid"]
+__all__ = ["DEEPMIMIC", "SMPL", "Body", "Humanoid"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -22,9 +23,6 @@ GeomType = Literal["sphere", "capsule", "box"]
 # Collision bits: what a geom *is* (contype) and what it *meets* (conaffinity).
 FLOOR_BIT, LIMB_BIT, OBJECT_BIT = 1, 2, 4
 
-_ARMATURE = 0.05  # kg m^2; with passive damping it keeps saturated servos stable at 120 Hz
-_PASSIVE_DAMPING_SHARE = 0.1  # of kd; the actuator carries the rest (spec/integration.md 4.4)
-
 
 @dataclasses.dataclass(frozen=True)
 class Body:
@@ -37,6 +35,7 @@ class Body:
         geom: collision shape; ``geom_size`` is as in MuJoCo (radius; radius, half length; half
             sides).
         geom_pos: centre of the shape in the body's frame, m.
+        geom_axis: unit vector along a capsule, in the body's frame.
         mass: kg.
         kp, kd: PD gains, N m/rad and N m s/rad.
         torque_limit: N m per axis.
@@ -55,6 +54,7 @@ class Body:
     kd: float = 0.0
     torque_limit: float = 0.0
     range: tuple[float, float] | None = None
+    geom_axis: tuple[float, float, float] = (0.0, 0.0, 1.0)
 
 
 class Humanoid:
@@ -70,6 +70,12 @@ class Humanoid:
         head, right_hand: names of the bodies with that role.
         feet: bodies that may touch the ground.
         strike_bodies: bodies allowed to hit an object, besides the feet.
+        armature: inertia added to every driven axis, kg m^2.
+        passive_damping: share of kd that damps the joint itself; the servo carries the rest. A
+            servo at its torque limit damps no more, and light limbs then need both of these to
+            stay stable at 120 Hz.
+        never_collide: pairs of bodies, besides parents and children, that pass through each other
+            when limbs collide.
     """
 
     def __init__(
@@ -81,6 +87,9 @@ class Humanoid:
         feet: Sequence[str],
         strike_bodies: Sequence[str],
         mirror_names: tuple[str, str] = ("left_", "right_"),
+        armature: float = 0.05,
+        passive_damping: float = 0.1,
+        never_collide: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.bodies = tuple(bodies)
         self.body_names = tuple(body.name for body in bodies)
@@ -93,6 +102,8 @@ class Humanoid:
         self.feet = tuple(self.body_index(name) for name in feet)
         self.strike_bodies = tuple(self.body_index(name) for name in strike_bodies)
         self._mirror_names = mirror_names
+        self._armature, self._passive_damping = armature, passive_damping
+        self._never_collide = tuple(never_collide)
         self._index_joints()
         self.total_mass = sum(body.mass for body in self.bodies)
 
@@ -114,8 +125,11 @@ class Humanoid:
                 qpos, dof = qpos + 1, dof + 1
         self.nq, self.nv, self.num_dofs = qpos, dof + 6, dof
         self.ball_bodies, self.hinge_bodies = tuple(ball), tuple(hinge)
-        self._ball_qpos, self._ball_dof = torch.tensor(ball_qpos), torch.tensor(ball_dof)
-        self._hinge_qpos, self._hinge_dof = torch.tensor(hinge_qpos), torch.tensor(hinge_dof)
+        # the type is named because empty lists have none: a humanoid may have no hinges
+        self._ball_qpos = torch.tensor(ball_qpos, dtype=torch.long).view(-1, 4)
+        self._ball_dof = torch.tensor(ball_dof, dtype=torch.long).view(-1, 3)
+        self._hinge_qpos = torch.tensor(hinge_qpos, dtype=torch.long)
+        self._hinge_dof = torch.tensor(hinge_dof, dtype=torch.long)
         self.velocity_gain = torch.zeros(dof)
         one_dof = [[index] for index in hinge_dof]
         for index, dofs in zip(ball + hinge, ball_dof + one_dof, strict=True):
@@ -221,7 +235,7 @@ class Humanoid:
         """Controls that make the per-axis servos pull along the geodesic to the target.
 
         The servo of a ball joint acts on ``u - log q`` per axis, which is not passive at large
-        angles; ``u' = log q + log(q^-1 exp u)`` is (spec/integration.md 4.4).
+        angles; ``u' = log q + log(q^-1 exp u)`` is.
 
         Args:
             qpos: (N, >= nq), MuJoCo order.
@@ -277,13 +291,14 @@ class Humanoid:
                 + rotations.rotate(rot, centre.expand(*rot.shape[:-1], 3))[..., 2]
             )
             # third row of the rotation matrix: how much each body axis points up
-            up = rotations.rotate(
+            along = rotations.rotate(
                 rotations.quat_conjugate(rot), torch.tensor([0.0, 0.0, 1.0], dtype=z.dtype)
-            ).abs()
+            )
             if body.geom == "box":
-                reach = (up * torch.tensor(size, dtype=z.dtype)).sum(dim=-1)
+                reach = (along.abs() * torch.tensor(size, dtype=z.dtype)).sum(dim=-1)
             elif body.geom == "capsule":
-                reach = size[0] + up[..., 2] * size[1]
+                tilt = (along * torch.tensor(body.geom_axis, dtype=z.dtype)).sum(dim=-1).abs()
+                reach = size[0] + tilt * size[1]
             else:
                 reach = torch.full_like(z, size[0])
             heights.append(z - reach)
@@ -314,18 +329,19 @@ class Humanoid:
                 type=shapes[body.geom],
                 size=np.pad(body.geom_size, (0, 3 - len(body.geom_size))),
                 pos=body.geom_pos,
+                quat=_quat_from_z(body.geom_axis),
                 mass=body.mass,
                 contype=LIMB_BIT,
                 conaffinity=meets,
                 friction=[1.0, 0.005, 0.0001],
                 rgba=[0.83, 0.60, 0.38, 1.0] if body.joint != "free" else [0.35, 0.45, 0.65, 1.0],
             )
-        for body in self.bodies:
-            if self_collision and body.parent is not None:
-                spec.add_exclude(bodyname1=body.parent, bodyname2=body.name)
+        if self_collision:
+            family = [(body.parent, body.name) for body in self.bodies if body.parent is not None]
+            for first, second in (*family, *self._never_collide):
+                spec.add_exclude(bodyname1=first, bodyname2=second)
 
-    @staticmethod
-    def _add_joint(spec: mujoco.MjSpec, node: mujoco.MjsBody, body: Body) -> None:
+    def _add_joint(self, spec: mujoco.MjSpec, node: mujoco.MjsBody, body: Body) -> None:
         """A joint with passive damping and one position servo per axis."""
         import mujoco
 
@@ -333,8 +349,8 @@ class Humanoid:
         joint = node.add_joint(
             name=body.name,
             type=mujoco.mjtJoint.mjJNT_BALL if ball else mujoco.mjtJoint.mjJNT_HINGE,
-            armature=_ARMATURE,
-            damping=[_PASSIVE_DAMPING_SHARE * body.kd, 0, 0],
+            armature=self._armature,
+            damping=[self._passive_damping * body.kd, 0, 0],
         )
         if not ball:
             joint.axis = [0, 1, 0]
@@ -349,4 +365,11 @@ class Humanoid:
                 forcerange=[-body.torque_limit, body.torque_limit],
                 forcelimited=True,
             )
-            servo.set_to_position(kp=body.kp, kv=(1.0 - _PASSIVE_DAMPING_SHARE) * body.kd)
+            servo.set_to_position(kp=body.kp, kv=(1.0 - self._passive_damping) * body.kd)
+
+
+def _quat_from_z(axis: tuple[float, float, float]) -> tuple[float, float, float, float]:
+    """Quaternion that turns +z into a unit vector other than -z."""
+    x, y, z = axis
+    norm = math.sqrt(2.0 * (1.0 + z))
+    return (0.5 * norm, -y / norm, x / norm, 0.0)

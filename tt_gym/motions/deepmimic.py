@@ -1,4 +1,4 @@
-"""Reader for clips in DeepMimic's JSON format (spec/motions.md section 1)."""
+"""Reader for clips in DeepMimic's JSON format."""
 
 from __future__ import annotations
 

@@ -59,7 +59,10 @@ class MotionLibrary:
         self.humanoid = humanoid
         self.names = tuple(clip.name for clip in clips)
         if len(set(self.names)) != len(self.names):
-            raise ClipError(f"clip names must be unique, got {', '.join(self.names)}")
+            twice = sorted({name for name in self.names if self.names.count(name) > 1})
+            raise ClipError(
+                f"clip names must be unique, given twice: {', '.join(twice)}; rename the file"
+            )
         for clip in clips:
             if clip.joint_rot.shape[1] != humanoid.num_bodies:
                 raise ClipError(

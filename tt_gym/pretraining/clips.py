@@ -34,7 +34,7 @@ def _load(name: str) -> list[Clip]:
     path = Path(name)
     if path.is_dir():
         return [_read(file) for file in sorted(path.iterdir()) if file.suffix in {".txt", ".npz"}]
-    if path.suffix in {".txt", ".npz"}:
+    if path.suffix:
         return [_read(path)]
     return shipped_clips() if name == "shipped" else [shipped_clip(name)]
 

@@ -69,6 +69,10 @@ class DistillEnv(TransitionEnv):
         super().__init__(simulator, library, seed=seed, disturb=only_mode is None)
         self._stride_velocity = stride_velocity(library)
 
+    def clip_weights(self) -> Tensor:
+        """As :meth:`TrackingEnv.clip_weights`, with less weight on what the tracker finds hard."""
+        return self.library.durations_s.sqrt() * (0.3 * (self.failures / self.tries).sqrt() + 0.3)
+
     def advance(self, pd_target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As :meth:`TransitionEnv.advance`; now and then the prompt changes."""
         outcome = super().advance(pd_target)

@@ -272,11 +272,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", nargs="+", default=["shipped"], help="names, files or folders")
     parser.add_argument("--run-dir", type=Path, default=Path("runs/tracker"))
-    parser.add_argument("--steps", type=float, default=20e6)
+    parser.add_argument(
+        "--steps", type=float, default=20e6, help="in all, those of --init or a resume included"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="start from this checkpoint of another run")
     parser.add_argument("--threads", type=int, default=0, help="torch threads, 0: all cores")
-    parser.add_argument("--sigma", type=float, default=TrackerConfig.sigma)
+    parser.add_argument(
+        "--sigma", type=float, default=TrackerConfig.sigma, help="exploration noise of a new run"
+    )
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)

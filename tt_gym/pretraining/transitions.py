@@ -16,11 +16,12 @@ from tt_gym.simulation import BodyState, Simulator
 _SWITCH_PROBABILITY = 1.0 / 60.0  # per control step: go over to another clip
 _SWITCH_CANDIDATES = 48
 _SWITCH_MAX_ERROR = 0.2  # m, mean over bodies
-_SWITCH_MAX_SPEED_ERROR = 0.6  # m/s, mean over bodies, where the place is pinned
+_SWITCH_MAX_SPEED_ERROR = 0.6  # m/s, mean over bodies, where another speed is no option
 _SWITCH_MARGIN = 45  # frames left in the new clip
 _PUSH_PROBABILITY = 1.0 / 90.0
 _PUSH_SPEED = 0.3  # m/s, standard deviation
-_FREE_PLACE, _FREE_HEADING = 0.6, 0.3  # shares of episodes
+_CALM, _FREE_PLACE, _FREE_HEADING = 0.5, 0.35, 0.1  # shares of episodes
+_STATE = ("shift", "turn", "calm", "free_place", "free_heading")
 
 
 def aligned_pose(pos: Tensor, root_rot: Tensor, vel: Tensor) -> Tensor:
@@ -38,8 +39,8 @@ def aligned_poses(library: MotionLibrary) -> Tensor:
 class TransitionEnv(TrackingEnv):
     """Tracking with disturbances, as a model that is steered freely will need it.
 
-    Some humanoids are pushed, others led over to another clip in a similar pose, whatever its
-    speed. In a share of the episodes the reference is moved along with the humanoid, so that only
+    In about half of the episodes humanoids are pushed and led over to other clips in a similar
+    pose. In a share of the episodes the reference is moved along with the humanoid, so that only
     the manner of moving counts and not the place (or, in some, the heading).
 
     Args:
@@ -47,6 +48,7 @@ class TransitionEnv(TrackingEnv):
         disturb: push and change clips.
 
     Attributes:
+        calm: environments without disturbances, (N,) bool.
         free_place, free_heading: where the reference follows the humanoid, (N,) bool.
     """
 
@@ -61,6 +63,7 @@ class TransitionEnv(TrackingEnv):
         self.disturb = disturb
         num_envs = simulator.num_envs
         self.shift, self.turn = torch.zeros(num_envs, 2), torch.zeros(num_envs)
+        self.calm = torch.zeros(num_envs, dtype=torch.bool)
         self.free_place = torch.zeros(num_envs, dtype=torch.bool)
         self.free_heading = torch.zeros(num_envs, dtype=torch.bool)
         super().__init__(simulator, library, seed=seed)
@@ -92,6 +95,7 @@ class TransitionEnv(TrackingEnv):
         """As :meth:`TrackingEnv.restart`, at the clip's own place."""
         super().restart(ids)
         self.shift[ids], self.turn[ids] = 0.0, 0.0
+        self.calm[ids] = torch.rand(len(ids), generator=self.generator) < _CALM
         self.draw_freedom(ids)
 
     def draw_freedom(self, ids: Tensor) -> None:
@@ -103,12 +107,12 @@ class TransitionEnv(TrackingEnv):
     def disturbances(self) -> None:
         """Push some humanoids; lead others over to another clip in a similar pose."""
         pushed = torch.rand(self.num_envs, generator=self.generator) < _PUSH_PROBABILITY
-        ids = pushed.nonzero().flatten()
+        ids = (pushed & ~self.calm).nonzero().flatten()
         if len(ids):
             push = _PUSH_SPEED * torch.randn(len(ids), 3, generator=self.generator)
             self.simulator.push(ids, push)
         switch = torch.rand(self.num_envs, generator=self.generator) < _SWITCH_PROBABILITY
-        self.switch_clips(switch.nonzero().flatten())
+        self.switch_clips((switch & ~self.calm).nonzero().flatten())
 
     def switch_clips(self, ids: Tensor) -> None:
         """Continue with one of some random frames that are similar enough, where there is one."""
@@ -129,7 +133,9 @@ class TransitionEnv(TrackingEnv):
         bodies = state.pos.shape[1]
         slow = difference[..., bodies:].mean(dim=-1) < _SWITCH_MAX_SPEED_ERROR
         similar = difference[..., :bodies].mean(dim=-1) < _SWITCH_MAX_ERROR
-        similar &= slow | self.free_place[ids].unsqueeze(-1)
+        # another speed only where the place is free, and not where a model could see no reason
+        any_speed = self.free_place & ~self.free_heading
+        similar &= slow | any_speed[ids].unsqueeze(-1)
         order = torch.rand(similar.shape, generator=self.generator)
         best = torch.where(similar, order, 2.0).argmin(dim=1)
         rows = similar.any(dim=1).nonzero().flatten()
@@ -151,16 +157,15 @@ class TransitionEnv(TrackingEnv):
 
     def get_state(self) -> dict[str, Any]:
         """As :meth:`TrackingEnv.get_state`."""
-        names = ("shift", "turn", "free_place", "free_heading")
-        return {**super().get_state(), **{name: getattr(self, name) for name in names}}
+        return {**super().get_state(), **{name: getattr(self, name) for name in _STATE}}
 
     def continues(self, saved: dict[str, Any]) -> bool:
         """As :meth:`TrackingEnv.continues`; a state without disturbances cannot be continued."""
-        return "shift" in saved and super().continues(saved)
+        return saved.keys() >= set(_STATE) and super().continues(saved)
 
     def set_state(self, saved: dict[str, Any]) -> None:
         """As :meth:`TrackingEnv.set_state`."""
         super().set_state(saved)
         if self.continues(saved):
-            for name in ("shift", "turn", "free_place", "free_heading"):
+            for name in _STATE:
                 setattr(self, name, saved[name].clone())

@@ -8,24 +8,72 @@ import math
 import numbers
 from typing import Any
 
+from tt_gym.tasks import direction, long_jump, path_following, reach, steering
 from tt_gym.tasks.direction import Direction
+from tt_gym.tasks.long_jump import LongJump
+from tt_gym.tasks.path_following import PathFollowing
+from tt_gym.tasks.reach import Reach
+from tt_gym.tasks.steering import Steering
 from tt_gym.tasks.strike import Strike
 from tt_gym.tasks.task import Goal, Task, Transition
 
-TASKS: dict[str, type] = {"direction": Direction, "strike": Strike}
+TASKS: dict[str, type] = {
+    "direction": Direction,
+    "steering": Steering,
+    "reach": Reach,
+    "strike": Strike,
+    "long_jump": LongJump,
+    "path_following": PathFollowing,
+}
+PAPER: dict[str, dict[str, Any]] = {
+    "direction": {"speed_range": direction.PAPER_SPEED_RANGE},
+    "steering": {
+        "speed_range": direction.PAPER_SPEED_RANGE,
+        "facing_offset": steering.PAPER_FACING_OFFSET,
+    },
+    "reach": {"side": reach.PAPER_SIDE, "height_range": reach.PAPER_HEIGHT_RANGE},
+    "long_jump": {"run_up": long_jump.PAPER_RUN_UP},
+    "path_following": {
+        "max_speed": path_following.PAPER_MAX_SPEED,
+        "height_range": path_following.PAPER_HEIGHT_RANGE,
+    },
+}
+"""Ranges of goals in the paper where the defaults, made for the shipped model, are others."""
 
-__all__ = ["TASKS", "Direction", "Goal", "Strike", "Task", "Transition", "build_task"]
+__all__ = [
+    "PAPER",
+    "TASKS",
+    "Direction",
+    "Goal",
+    "LongJump",
+    "PathFollowing",
+    "Reach",
+    "Steering",
+    "Strike",
+    "Task",
+    "Transition",
+    "build_task",
+]
 
 
-def build_task(name: str, **parameters: Any) -> Task:
+def build_task(name: str, *, preset: str = "default", **parameters: Any) -> Task:
     """A task by name with some parameters changed.
 
+    Args:
+        name: one of ``TASKS``.
+        preset: ``default`` or ``paper`` (the paper's ranges of goals).
+        parameters: go before the preset's.
+
     Raises:
-        ValueError: unknown task or parameter (the nearest known one is named), or a bad value.
+        ValueError: unknown task, preset or parameter (the nearest known one is named), or a bad
+            value.
     """
     if name not in TASKS:
         raise ValueError(_unknown("task", name, list(TASKS)))
-    cls = TASKS[name]
+    presets: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER.get(name, {})}
+    if preset not in presets:
+        raise ValueError(_unknown("preset", preset, list(presets)))
+    cls, parameters = TASKS[name], {**presets[preset], **parameters}
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     parameters = {key: tuple(v) if isinstance(v, list) else v for key, v in parameters.items()}
     for key, value in parameters.items():

@@ -1,4 +1,4 @@
-"""Direction: walk along a given direction at a given speed (spec/tasks.md section 1.1)."""
+"""Direction: walk along a given direction at a given speed (paper, section 4)."""
 
 from __future__ import annotations
 
@@ -104,6 +104,10 @@ class Direction:
         """No objects."""
         return torch.zeros(len(state.pos), 0, 7)
 
+    def advance_goal(self, transition: Transition, goal: Goal) -> Goal:
+        """Goals do not change while they last."""
+        return goal
+
     def goal_is_over(self, goal: Goal, steps: Tensor) -> Tensor:
         """After ``interval_steps``."""
         return steps >= goal["end"]
@@ -137,7 +141,7 @@ class Direction:
         measured = transition.steps >= goal["start"] + self.grace_steps
         return measured, self._speed_error(transition, goal).abs() <= self.tolerance
 
-    def terminated(self, transition: Transition, humanoid: Humanoid) -> Tensor:
+    def terminated(self, transition: Transition, goal: Goal, humanoid: Humanoid) -> Tensor:
         """A fall."""
         return fallen(transition, humanoid)
 

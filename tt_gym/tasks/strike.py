@@ -1,4 +1,4 @@
-"""Strike: walk up to a box and knock it over (spec/tasks.md section 1.4)."""
+"""Strike: walk up to a box and knock it over (paper, section 4)."""
 
 from __future__ import annotations
 
@@ -85,6 +85,10 @@ class Strike:
         pose[:, 0, 3:] = rotations.yaw_quat(yaw)
         return pose
 
+    def advance_goal(self, transition: Transition, goal: Goal) -> Goal:
+        """The box is the goal and moves by itself."""
+        return goal
+
     def goal_is_over(self, goal: Goal, steps: Tensor) -> Tensor:
         """Never: one box per episode."""
         return torch.zeros_like(steps, dtype=torch.bool)
@@ -128,7 +132,7 @@ class Strike:
         down = self._tilt_cosine(transition.after) < self.down_cosine
         return torch.ones_like(down), down
 
-    def terminated(self, transition: Transition, humanoid: Humanoid) -> Tensor:
+    def terminated(self, transition: Transition, goal: Goal, humanoid: Humanoid) -> Tensor:
         """A fall, or an illegal hit."""
         legal = [*humanoid.feet, *humanoid.strike_bodies]
         illegal = torch.ones(humanoid.num_bodies, dtype=torch.bool)

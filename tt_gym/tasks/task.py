@@ -8,12 +8,16 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from tt_gym.bfm.targets import Targets
+from tt_gym.bfm.targets import TARGET_STEPS, Targets
 from tt_gym.humanoids import Humanoid
-from tt_gym.simulation.state import BodyState, BoxObject
+from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject
 
 Goal = dict[str, Tensor]
-"""What a task asks for, one row per environment; the task alone knows the keys."""
+"""What a task asks for, one row per environment; the task alone knows the keys.
+
+Pictures draw some of them where a task has them: ``angle`` (rad) with ``speed`` (m/s) and
+``facing`` (rad) as arrows, ``target`` (3,) as a ball, ``line`` (2, 2) as a line on the ground.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +63,14 @@ class Task(Protocol):
         """Initial poses of the objects, (N, K, 7): position and quaternion."""
         ...
 
+    def advance_goal(self, transition: Transition, goal: Goal) -> Goal:
+        """The goal with what it must remember of the step just made; most return it as it is.
+
+        Called first after a step: reward, success and termination see the result. Only what is in
+        the goal survives a checkpoint.
+        """
+        ...
+
     def goal_is_over(self, goal: Goal, steps: Tensor) -> Tensor:
         """Where a new goal is due, (N,) bool."""
         ...
@@ -79,7 +91,7 @@ class Task(Protocol):
         """Whether success is measured in this step, and whether it holds: (N,) bool each."""
         ...
 
-    def terminated(self, transition: Transition, humanoid: Humanoid) -> Tensor:
+    def terminated(self, transition: Transition, goal: Goal, humanoid: Humanoid) -> Tensor:
         """Episodes that end in failure, (N,) bool."""
         ...
 
@@ -105,7 +117,7 @@ def fallen(
     head_height: float = 0.30,
     force: float = 0.1,
 ) -> Tensor:
-    """Some body other than a foot is pushed and some such body is low (spec/tasks.md section 0.4).
+    """Some body other than a foot is pushed and some such body is low.
 
     Args:
         transition: the state after the step is judged, from the second step on.
@@ -118,13 +130,53 @@ def fallen(
         (N,) bool.
     """
     state = transition.after
+    touched = (state.contact_force[:, not_feet(humanoid)].abs() > force).flatten(1).any(dim=-1)
+    low = is_low(state, humanoid, height=height, head_height=head_height)
+    return touched & low & (transition.steps > 1)
+
+
+def is_low(
+    state: BodyState, humanoid: Humanoid, *, height: float = 0.15, head_height: float = 0.30
+) -> Tensor:
+    """Some body other than a foot is lower than ``height``, the head ``head_height``: (N,) bool."""
     limits = torch.full((humanoid.num_bodies,), height)
     limits[humanoid.head] = head_height
+    return (state.pos[..., 2] < limits)[:, not_feet(humanoid)].any(dim=-1)
+
+
+def not_feet(humanoid: Humanoid) -> Tensor:
+    """Mask of the bodies that may not touch the ground, (B,) bool."""
     others = torch.ones(humanoid.num_bodies, dtype=torch.bool)
     others[list(humanoid.feet)] = False
-    touched = (state.contact_force.abs() > force).any(dim=-1)[:, others].any(dim=-1)
-    low = (state.pos[..., 2] < limits)[:, others].any(dim=-1)
-    return touched & low & (transition.steps > 1)
+    return others
+
+
+def position_targets(state: BodyState, body: int, pos: Tensor) -> Targets:
+    """A prompt that shows where one body is to be, on the two far target tokens.
+
+    Args:
+        state: current state (only its sizes are used).
+        body: index of the body.
+        pos: its position at the times of the last two ``TARGET_STEPS``, (N, 2, 3), m, world.
+    """
+    steps = torch.tensor(TARGET_STEPS[-2:])
+    shape, bodies = (len(pos), len(steps)), state.pos.shape[1]
+    every_pos = state.pos.unsqueeze(1).repeat(1, len(steps), 1, 1)
+    every_pos[:, :, body] = pos
+    shown = torch.zeros(*shape, bodies, dtype=torch.bool)
+    shown[:, :, body] = True
+    hidden = torch.zeros(shape, dtype=torch.bool)
+    return Targets(
+        pos=every_pos,
+        rot=state.rot.unsqueeze(1).expand(*shape, -1, -1),
+        heading=torch.zeros(shape),
+        velocity=torch.zeros(*shape, 2),
+        time_s=(steps * CONTROL_DT).expand(shape),
+        pos_visible=shown,
+        rot_visible=torch.zeros_like(shown),
+        heading_visible=hidden,
+        velocity_visible=hidden,
+    )
 
 
 def check_parameters(task: Any, **conditions: bool) -> None:

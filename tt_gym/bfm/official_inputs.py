@@ -1,0 +1,197 @@
+"""What a published MaskedMimic model remembers between control steps, and its inputs from that.
+
+inputs = build_inputs(model, num_envs)
+inputs.restart(ids, state)                      # at the start of episodes
+seen = inputs.observe(state)                    # then, every control step
+mean, _ = model.prior(seen.state, seen.goals, task_token)
+action = model.decode(seen.decoder_input, mean)
+inputs.remember(state, action)
+simulator.step(model.pd_target(action))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from tt_gym.bfm.checkpoints import HISTORY, PREVIOUS_ACTION, TERRAIN, TEXT
+from tt_gym.bfm.maskedmimic import STATE, MaskedMimic, without_hidden
+from tt_gym.bfm.official_observations import (
+    HISTORY_LAGS_V1,
+    HISTORY_STEPS_V3,
+    SparseTargets,
+    centre_of_mass_velocity,
+    observe_history_v1,
+    observe_history_v3,
+    observe_targets_v1,
+    observe_targets_v3,
+    observe_terrain,
+)
+from tt_gym.bfm.targets import TARGETS
+from tt_gym.bfm.tokens import proprioception
+from tt_gym.humanoids.smpl import SMPL
+from tt_gym.simulation.state import BodyState
+
+Goals = dict[str, tuple[Tensor, Tensor]]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInputs:
+    """Arguments of :meth:`~tt_gym.bfm.maskedmimic.MaskedMimic.forward`.
+
+    Attributes:
+        state: normalised for the prior, (N, W).
+        goals: values and visibility per token type; wholly hidden tokens are left out.
+        decoder_input: (N, W').
+    """
+
+    state: Tensor
+    goals: Goals
+    decoder_input: Tensor
+
+
+class V1Inputs:
+    """Inputs of a v1 model on flat ground: state, 15 history tokens, terrain, and any goals.
+
+    The history is always shown, as in the Task Tokens paper, from the first step of an episode on.
+
+    Args:
+        model: with ``observations == "maskedmimic_v1"``.
+        num_envs: N.
+    """
+
+    def __init__(self, model: MaskedMimic, num_envs: int) -> None:
+        self.model = model
+        self._lags = torch.tensor((0, *HISTORY_LAGS_V1))
+        depth = int(self._lags[-1]) + 1
+        # a ring: the newest pose is at _newest, the one before it at the next lower index
+        self._pos = torch.zeros(depth, num_envs, SMPL.num_bodies, 3)
+        self._rot = torch.zeros(depth, num_envs, SMPL.num_bodies, 4)
+        self._newest = 0
+
+    def restart(self, ids: Tensor, state: BodyState) -> None:
+        """Begin episodes: the past of environments ``ids`` becomes their pose in ``state``.
+
+        Args:
+            ids: (R,) indices.
+            state: of all N environments.
+        """
+        self._pos[:, ids], self._rot[:, ids] = state.pos[ids], state.rot[ids]
+
+    def observe(
+        self,
+        state: BodyState,
+        targets: SparseTargets | None = None,
+        text: tuple[Tensor, Tensor] | None = None,
+    ) -> ModelInputs:
+        """Inputs for the current state.
+
+        Args:
+            state: of all N environments.
+            targets: goals to show beside the token.
+            text: X-CLIP embeddings (N, 512) and whether each is shown, (N,) bool.
+        """
+        rows = (self._newest - self._lags) % len(self._pos)
+        pos, rot = self._pos[rows].transpose(0, 1), self._rot[rows].transpose(0, 1)
+        observation = _observe_state(state)
+        terrain = observe_terrain(state.pos[:, 0], state.rot[:, 0])
+        goals: Goals = {}
+        if targets is not None:
+            goals[TARGETS] = observe_targets_v1(state.pos, state.rot, targets)
+        if text is not None:
+            goals[TEXT] = text[0].unsqueeze(1), text[1].unsqueeze(1)
+        return ModelInputs(
+            state=self.model.normalize(STATE, observation),
+            goals={
+                HISTORY: _shown(observe_history_v1(pos, rot)),
+                TERRAIN: _shown(terrain.unsqueeze(1)),
+                **without_hidden(goals),
+            },
+            decoder_input=self.model.decoder_input({STATE: observation, TERRAIN: terrain}),
+        )
+
+    def remember(self, state: BodyState, action: Tensor) -> None:
+        """End the control step that began in ``state`` (call after :meth:`observe`).
+
+        Quirk: that is why the newest remembered pose is always one step older than the state.
+        """
+        self._newest = (self._newest + 1) % len(self._pos)
+        self._pos[self._newest], self._rot[self._newest] = state.pos, state.rot
+
+
+class V3Inputs:
+    """Inputs of a v3 model: state, five past states, the action before the last, and targets.
+
+    Args:
+        model: with ``observations == "maskedmimic_v3"``.
+        num_envs: N.
+    """
+
+    def __init__(self, model: MaskedMimic, num_envs: int) -> None:
+        self.model = model
+        self._past = torch.zeros(num_envs, HISTORY_STEPS_V3, model.types[STATE].width)
+        self._actions = torch.zeros(num_envs, 2, model.config.action_size)  # newest first
+
+    def restart(self, ids: Tensor, state: BodyState) -> None:
+        """Begin episodes: the past of environments ``ids`` becomes their state, without actions.
+
+        Args:
+            ids: (R,) indices.
+            state: of all N environments.
+        """
+        self._past[ids] = _observe_state(state[ids]).unsqueeze(1)
+        self._actions[ids] = 0.0
+
+    def observe(self, state: BodyState, targets: SparseTargets | None = None) -> ModelInputs:
+        """Inputs for the current state.
+
+        Quirk: the decoder sees the action before the one that led to the current state.
+
+        Args:
+            state: of all N environments.
+            targets: goals to show beside the token.
+        """
+        observation = _observe_state(state)
+        goals: Goals = {}
+        if targets is not None:
+            goals[TARGETS] = observe_targets_v3(state.pos, state.rot, targets)
+        return ModelInputs(
+            state=self.model.normalize(STATE, observation),
+            goals={HISTORY: _shown(observe_history_v3(self._past)), **without_hidden(goals)},
+            decoder_input=self.model.decoder_input(
+                {STATE: observation, PREVIOUS_ACTION: self._actions[:, 1]}
+            ),
+        )
+
+    def remember(self, state: BodyState, action: Tensor) -> None:
+        """End the control step: what was seen, and the decoder's raw action (N, 69) for it."""
+        newest = _observe_state(state).unsqueeze(1)
+        self._past = torch.cat((newest, self._past[:, :-1]), dim=1)
+        self._actions = torch.stack((action, self._actions[:, 0]), dim=1)
+
+
+def build_inputs(model: MaskedMimic, num_envs: int) -> V1Inputs | V3Inputs:
+    """The inputs that a published model was trained with, for N environments.
+
+    Raises:
+        ValueError: the model is not a published one.
+    """
+    if model.config.observations == "maskedmimic_v1":
+        return V1Inputs(model, num_envs)
+    if model.config.observations == "maskedmimic_v3":
+        return V3Inputs(model, num_envs)
+    raise ValueError(
+        f"a model with observations {model.config.observations!r} remembers nothing; "
+        "those of the published models do: maskedmimic_v1, maskedmimic_v3"
+    )
+
+
+def _observe_state(state: BodyState) -> Tensor:
+    vel = centre_of_mass_velocity(state, SMPL)
+    return proprioception(pos=state.pos, rot=state.rot, vel=vel, ang_vel=state.ang_vel)
+
+
+def _shown(values: Tensor) -> tuple[Tensor, Tensor]:
+    return values, torch.ones(values.shape[:2], dtype=torch.bool)

@@ -1,0 +1,245 @@
+"""Path Following: the head follows a moving point (paper's code, beside the paper's tasks)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tt_gym import rotations
+from tt_gym.bfm.targets import TARGET_STEPS, Targets, heading_speed_targets
+from tt_gym.humanoids import DEEPMIMIC, Humanoid
+from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject
+from tt_gym.tasks.task import Goal, Transition, check_parameters, fallen, position_targets
+
+PAPER_MAX_SPEED = 5.0
+"""Largest speed of the paper's paths, m/s; the default is what the shipped clips cover."""
+PAPER_HEIGHT_RANGE = (0.7, 1.5)
+"""Head heights of the paper's (taller) humanoid, m; the default range is that of upright gaits."""
+VERTICES = 101
+VERTEX_S = 0.1
+"""Time between vertices of a path, s."""
+_MAX_CLIMB = 0.5  # m/s
+_SAMPLES_S = torch.arange(11) * 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class PathFollowing:
+    """The head follows a point that moves along a path of 10 s and then rests.
+
+    Observation (33): where the point will be in 0, 0.5, ..., 5 s, relative to the head, in the
+    heading frame, m.
+
+    Reward: ``a b / (0.5 a + 0.5 b + 1e-6)`` (a harmonic mean), with ``a = exp(-2 |D_xy|^2)`` and
+    ``b = exp(-10 D_z^2)`` of the offset ``D`` of the point from the head.
+
+    Success: ``|D| <= tolerance`` in every step later than ``grace_steps``.
+
+    Termination: a fall; ``|D| > stray_distance``; or, later than ``height_grace_steps``,
+    ``|D_z| > height_tolerance``.
+
+    Attributes:
+        max_speed: of the point in the plane, m/s; when low it is slower yet, see :func:`top_speed`.
+        start_speed: largest first speed, m/s.
+        height_range: of the point, m.
+        speed_change: largest change of speed between vertices, m/s.
+        climb_change: largest change of vertical speed between vertices, m/s; it stays within
+            +-0.5 m/s.
+        turn: largest change of direction between vertices, rad.
+        sharp_turn_probability: chance that it is any angle instead.
+        grace_steps: control steps before success is measured.
+        tolerance: m.
+        stray_distance: m.
+        height_grace_steps: control steps before the height may end the episode.
+        height_tolerance: m.
+    """
+
+    max_speed: float = 1.3
+    start_speed: float = 1.5
+    height_range: tuple[float, float] = (1.2, 1.35)
+    speed_change: float = 0.1
+    climb_change: float = 0.02
+    turn: float = 0.2
+    sharp_turn_probability: float = 0.02
+    grace_steps: int = 10
+    tolerance: float = 2.0
+    stray_distance: float = 4.0
+    height_grace_steps: int = 20
+    height_tolerance: float = 0.5
+
+    observation_size: ClassVar[int] = 33
+    objects: ClassVar[tuple[BoxObject, ...]] = ()
+    prompts: ClassVar[tuple[str, ...]] = ("heading_speed", "head_position")
+    success_at_end: ClassVar[bool] = False
+    humanoid: ClassVar[Humanoid] = DEEPMIMIC
+
+    def __post_init__(self) -> None:
+        low, high = self.height_range
+        check_parameters(
+            self,
+            max_speed=self.max_speed >= 0.0,
+            start_speed=self.start_speed >= 0.0,
+            height_range=0.0 < low <= high,
+            sharp_turn_probability=0.0 <= self.sharp_turn_probability <= 1.0,
+            tolerance=self.tolerance > 0.0,
+            stray_distance=self.stray_distance > 0.0,
+            height_tolerance=self.height_tolerance > 0.0,
+        )
+
+    def sample_goal(
+        self, state: BodyState, previous: Goal | None, generator: torch.Generator
+    ) -> Goal:
+        """A path (m, world) from where the head is; it lasts for the whole episode."""
+        if previous is not None:
+            return previous
+        head = state.pos[:, self.humanoid.head]
+        return {
+            "path": self._draw_path(head, generator),
+            "target": head.clone(),
+            "steps": torch.zeros(len(head), dtype=torch.long),
+        }
+
+    def _draw_path(self, start: Tensor, generator: torch.Generator) -> Tensor:
+        """Random walks of direction, speed and height: (N, V, 3)."""
+        shape = (len(start), VERTICES - 1)
+
+        def within(limit: float, *size: int) -> Tensor:
+            return limit * (2.0 * torch.rand(*size, generator=generator) - 1.0)
+
+        first_angle = within(math.pi, len(start), 1)
+        sharp = torch.rand(*shape, generator=generator) < self.sharp_turn_probability
+        turns = torch.where(sharp, within(math.pi, *shape), within(self.turn, *shape))
+        angles = first_angle + turns.cumsum(dim=1)
+        still = torch.zeros(len(start))
+        limit = torch.full(shape, _MAX_CLIMB)
+        climbs = bounded_walk(still, within(self.climb_change, *shape), -limit, limit)
+        low, high = (torch.full(shape, height) for height in self.height_range)
+        heights = bounded_walk(start[:, 2], VERTEX_S * climbs, low, high)
+        first_speed = self.start_speed * torch.rand(len(start), generator=generator)
+        fastest = top_speed(heights, self.max_speed)
+        speed_changes = within(self.speed_change, *shape)
+        speeds = bounded_walk(first_speed, speed_changes, torch.zeros(shape), fastest)
+        moves = VERTEX_S * speeds.unsqueeze(-1) * rotations.direction_xy(angles)
+        plane = start[:, None, :2] + moves.cumsum(dim=1)
+        vertices = torch.cat((plane, heights.unsqueeze(-1)), dim=-1)
+        return torch.cat((start.unsqueeze(1), vertices), dim=1)
+
+    def sample_objects(self, state: BodyState, generator: torch.Generator) -> Tensor:
+        """No objects."""
+        return torch.zeros(len(state.pos), 0, 7)
+
+    def advance_goal(self, transition: Transition, goal: Goal) -> Goal:
+        """The point moves on."""
+        time_s = CONTROL_DT * transition.steps.unsqueeze(-1)
+        target = position_at(goal["path"], time_s).squeeze(1)
+        return {**goal, "target": target, "steps": transition.steps}
+
+    def goal_is_over(self, goal: Goal, steps: Tensor) -> Tensor:
+        """Never: one path per episode."""
+        return torch.zeros_like(steps, dtype=torch.bool)
+
+    def goals_left(self, goal: Goal, max_steps: int) -> Tensor:
+        """None."""
+        return torch.zeros((), dtype=torch.long)
+
+    def observe(self, state: BodyState, goal: Goal) -> Tensor:
+        """(N, 33)."""
+        head = state.pos[:, self.humanoid.head].unsqueeze(1)
+        samples = self._ahead(goal, _SAMPLES_S) - head
+        return rotations.to_heading_frame(state.rot[:, 0], samples).flatten(1)
+
+    def reward_terms(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
+        """``path``, in [0, 1]."""
+        offset = self._offset(transition.after, goal)
+        beside = torch.exp(-2.0 * offset[:, :2].square().sum(dim=-1))
+        above = torch.exp(-10.0 * offset[:, 2].square())
+        return {"path": beside * above / (0.5 * beside + 0.5 * above + 1e-6)}
+
+    def step_is_good(self, transition: Transition, goal: Goal) -> tuple[Tensor, Tensor]:
+        """Measured after the grace period; good within the tolerance."""
+        distance = self._offset(transition.after, goal).norm(dim=-1)
+        return transition.steps > self.grace_steps, distance <= self.tolerance
+
+    def terminated(self, transition: Transition, goal: Goal, humanoid: Humanoid) -> Tensor:
+        """A fall, or far from the point."""
+        offset = self._offset(transition.after, goal)
+        late = transition.steps > self.height_grace_steps
+        wrong_height = late & (offset[:, 2].abs() > self.height_tolerance)
+        astray = offset.norm(dim=-1) > self.stray_distance
+        return fallen(transition, humanoid) | astray | wrong_height
+
+    def metrics(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
+        """``head_distance`` to the point, m."""
+        return {"head_distance": self._offset(transition.after, goal).norm(dim=-1)}
+
+    def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
+        """``heading_speed``: face and walk to where the point will be in 1 s, to be there then.
+
+        ``head_position``: the head is where the point will be.
+        """
+        samples = self._ahead(goal, CONTROL_DT * torch.tensor(TARGET_STEPS[-2:]))
+        if name == "head_position":
+            return position_targets(state, self.humanoid.head, samples)
+        towards = (samples[:, -1] - state.pos[:, self.humanoid.head])[:, :2]
+        angle = torch.atan2(towards[:, 1], towards[:, 0])
+        return heading_speed_targets(
+            state,
+            heading=angle,
+            direction=rotations.direction_xy(angle),
+            speed=towards.norm(dim=-1) / (CONTROL_DT * TARGET_STEPS[-1]),
+        )
+
+    def _ahead(self, goal: Goal, ahead_s: Tensor) -> Tensor:
+        """Where the point will be in ``ahead_s`` (T,): (N, T, 3)."""
+        return position_at(goal["path"], CONTROL_DT * goal["steps"].unsqueeze(-1) + ahead_s)
+
+    def _offset(self, state: BodyState, goal: Goal) -> Tensor:
+        return goal["target"] - state.pos[:, self.humanoid.head]
+
+
+def top_speed(height: Tensor, max_speed: float) -> Tensor:
+    """Largest speed of the point by its height: 1 m/s at 0.7 m, 5 m/s from 1.2 m on."""
+    return (1.0 + 4.0 * (height - 0.7) / 0.5).clamp(0.0, max_speed)
+
+
+def position_at(path: Tensor, time_s: Tensor) -> Tensor:
+    """Points of paths (N, V, 3) at times (N, T), linear in between: (N, T, 3)."""
+    last = path.shape[1] - 1
+    phase = (time_s / VERTEX_S).clamp(0.0, last)
+    left = phase.long().clamp(max=last - 1)
+    rows = torch.arange(len(path)).unsqueeze(-1)
+    return torch.lerp(path[rows, left], path[rows, left + 1], (phase - left).unsqueeze(-1))
+
+
+def bounded_walk(start: Tensor, changes: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """``x[t] = clip(x[t - 1] + changes[t], low[t], high[t])`` for all T steps at once.
+
+    Two such steps are one of the same kind, so spans of 1, 2, 4, ... steps are put together.
+
+    Args:
+        start: value before the first step, (N,).
+        changes: (N, T).
+        low: (N, T).
+        high: (N, T), not below ``low``.
+
+    Returns:
+        (N, T).
+    """
+    span = 1
+    while span < changes.shape[1]:
+        first, then = slice(None, -span), slice(span, None)
+        bounds = [
+            (bound[:, first] + changes[:, then]).clamp(low[:, then], high[:, then])
+            for bound in (low, high)
+        ]
+        changes, low, high = (
+            torch.cat((whole[:, :span], longer), dim=1)
+            for whole, longer in zip(
+                (changes, low, high), (changes[:, first] + changes[:, then], *bounds), strict=True
+            )
+        )
+        span *= 2
+    return (start.unsqueeze(1) + changes).clamp(low, high)

@@ -1,0 +1,138 @@
+"""Reach: bring the right hand to a point and keep it there (paper, section 4)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tt_gym import rotations
+from tt_gym.bfm.targets import Targets
+from tt_gym.humanoids import DEEPMIMIC, Humanoid
+from tt_gym.simulation.state import BodyState, BoxObject
+from tt_gym.tasks.task import Goal, Transition, check_parameters, fallen, position_targets
+
+PAPER_SIDE = 0.75
+"""Goals of the paper lie in a square of twice this side around the root, m."""
+PAPER_HEIGHT_RANGE = (0.05, 1.6)
+"""Heights of the paper, m; the default range is what can be reached standing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reach:
+    """Bring the right hand to a point ``g``, which moves now and then.
+
+    Observation (3): ``g`` relative to the root, in the heading frame, m.
+
+    Reward: ``exp(-distance_weight |g - x_hand|^2)``.
+
+    Success of a goal: ``|g - x_hand| <= tolerance`` in every step later than ``grace_steps`` after
+    its beginning.
+
+    Termination: a fall.
+
+    Attributes:
+        side: largest distance of a new goal from the root along world x and along world y, m.
+        height_range: of goals above the ground, m.
+        interval_steps: control steps a goal lasts, at least and at most.
+        grace_steps: control steps before success is measured.
+        tolerance: allowed distance, m.
+        distance_weight: 1/m^2.
+    """
+
+    side: float = 0.5
+    height_range: tuple[float, float] = (0.7, 1.4)
+    interval_steps: tuple[int, int] = (90, 119)
+    grace_steps: int = 60
+    tolerance: float = 0.2
+    distance_weight: float = 4.0
+
+    observation_size: ClassVar[int] = 3
+    objects: ClassVar[tuple[BoxObject, ...]] = ()
+    prompts: ClassVar[tuple[str, ...]] = ("hand_position",)
+    success_at_end: ClassVar[bool] = False
+    humanoid: ClassVar[Humanoid] = DEEPMIMIC
+
+    def __post_init__(self) -> None:
+        low, high = self.height_range
+        shortest, longest = self.interval_steps
+        check_parameters(
+            self,
+            side=self.side >= 0.0,
+            height_range=0.0 <= low <= high,
+            interval_steps=self.grace_steps < shortest <= longest,
+            tolerance=self.tolerance > 0.0,
+        )
+
+    def sample_goal(
+        self, state: BodyState, previous: Goal | None, generator: torch.Generator
+    ) -> Goal:
+        """A point (m, world) around the root, and how long it stays."""
+        count = len(state.pos)
+
+        def uniform(low: float, high: float) -> Tensor:
+            return low + (high - low) * torch.rand(count, generator=generator)
+
+        x, y = state.pos[:, 0, 0], state.pos[:, 0, 1]
+        target = torch.stack(
+            (
+                x + uniform(-self.side, self.side),
+                y + uniform(-self.side, self.side),
+                uniform(*self.height_range),
+            ),
+            dim=-1,
+        )
+        start = torch.zeros(count, dtype=torch.long) if previous is None else previous["end"]
+        shortest, longest = self.interval_steps
+        lasts = torch.randint(shortest, longest + 1, (count,), generator=generator)
+        return {"target": target, "start": start, "end": start + lasts}
+
+    def sample_objects(self, state: BodyState, generator: torch.Generator) -> Tensor:
+        """No objects."""
+        return torch.zeros(len(state.pos), 0, 7)
+
+    def advance_goal(self, transition: Transition, goal: Goal) -> Goal:
+        """Goals do not change while they last."""
+        return goal
+
+    def goal_is_over(self, goal: Goal, steps: Tensor) -> Tensor:
+        """At the step drawn with the goal."""
+        return steps >= goal["end"]
+
+    def goals_left(self, goal: Goal, max_steps: int) -> Tensor:
+        """Goals to come that are sure to be measured, each lasting as long as it may, (N,) long."""
+        room = max_steps - self.grace_steps - 1 - goal["end"]
+        return (room // self.interval_steps[1] + 1).clamp(min=0)
+
+    def observe(self, state: BodyState, goal: Goal) -> Tensor:
+        """(N, 3)."""
+        offset = (goal["target"] - state.pos[:, 0]).unsqueeze(1)
+        return rotations.to_heading_frame(state.rot[:, 0], offset).squeeze(1)
+
+    def reward_terms(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
+        """``reach``, in [0, 1]."""
+        distance = self._hand_distance(transition.after, goal)
+        return {"reach": torch.exp(-self.distance_weight * distance.square())}
+
+    def step_is_good(self, transition: Transition, goal: Goal) -> tuple[Tensor, Tensor]:
+        """Measured after the grace period; good within the tolerance."""
+        measured = transition.steps > goal["start"] + self.grace_steps
+        return measured, self._hand_distance(transition.after, goal) <= self.tolerance
+
+    def terminated(self, transition: Transition, goal: Goal, humanoid: Humanoid) -> Tensor:
+        """A fall."""
+        return fallen(transition, humanoid)
+
+    def metrics(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
+        """``hand_distance`` to the goal, m."""
+        return {"hand_distance": self._hand_distance(transition.after, goal)}
+
+    def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
+        """``hand_position``: the right hand is at the goal soon, and stays."""
+        stays = goal["target"].unsqueeze(1).expand(-1, 2, -1)
+        return position_targets(state, self.humanoid.right_hand, stays)
+
+    def _hand_distance(self, state: BodyState, goal: Goal) -> Tensor:
+        return (goal["target"] - state.pos[:, self.humanoid.right_hand]).norm(dim=-1)
