@@ -22,8 +22,8 @@ from tt_gym.bfm.checkpoints import (
     load_official,
     official_model,
 )
-from tt_gym.bfm.maskedmimic import STATE, MaskedMimic, without_hidden
-from tt_gym.bfm.official_inputs import V1Inputs, V3Inputs, build_inputs
+from tt_gym.bfm.inputs import V1Inputs, V3Inputs, build_inputs
+from tt_gym.bfm.maskedmimic import STATE, MaskedMimic, frozen, without_hidden
 from tt_gym.bfm.official_observations import (
     HISTORY_LAGS_V1,
     TARGET_BODIES_V1,
@@ -37,10 +37,12 @@ from tt_gym.bfm.official_observations import (
     observe_targets_v1,
     observe_targets_v3,
     observe_terrain,
+    sparse_targets_v1,
+    sparse_targets_v3,
 )
 from tt_gym.bfm.pretrained_model import default_config
-from tt_gym.bfm.targets import TARGETS
-from tt_gym.bfm.tokens import proprioception
+from tt_gym.bfm.targets import TARGETS, Targets, heading_speed_targets, observe_targets
+from tt_gym.bfm.tokens import observe_state, proprioception
 from tt_gym.humanoids import DEEPMIMIC, SMPL
 from tt_gym.humanoids.smpl import STANDING_HEIGHT
 from tt_gym.simulation import BodyState, MujocoCpu
@@ -440,16 +442,56 @@ def _proprioception(state: BodyState) -> Tensor:
     return proprioception(pos=state.pos, rot=state.rot, vel=vel, ang_vel=state.ang_vel)
 
 
-def some_targets(count: int, version: int) -> SparseTargets:
+def some_targets(count: int, *, with_heading: bool) -> Targets:
+    """For five future times, of which the last three are shown."""
     generator = torch.Generator().manual_seed(0)
-    steps, entries = (11, 7) if version == 1 else (5, 6)
-    return SparseTargets(
-        pos=torch.randn(count, steps, 6, 3, generator=generator),
-        rot=rotations.quat_normalize(torch.randn(count, steps, 6, 4, generator=generator)),
-        time_s=torch.full((count, steps), 0.5),
-        visible=torch.arange(steps).view(1, -1, 1, 1).expand(count, -1, entries, 2) >= 2,
-        velocity=torch.randn(count, steps, 3, generator=generator) if version == 1 else None,
+    shape = (count, 5)
+    shown = (torch.arange(5) >= 2).expand(shape)
+    every_body = shown.unsqueeze(-1).expand(*shape, SMPL.num_bodies)
+    return Targets(
+        pos=torch.randn(*shape, SMPL.num_bodies, 3, generator=generator),
+        rot=rotations.quat_normalize(torch.randn(*shape, SMPL.num_bodies, 4, generator=generator)),
+        heading=torch.randn(shape, generator=generator),
+        velocity=torch.randn(*shape, 2, generator=generator),
+        time_s=torch.rand(shape, generator=generator),
+        pos_visible=every_body,
+        rot_visible=every_body & torch.tensor([False] + 23 * [True]),
+        heading_visible=shown & with_heading,
+        velocity_visible=shown & with_heading,
     )
+
+
+def test_goals_become_v1_targets_of_the_bodies_that_it_knows():
+    goals = some_targets(2, with_heading=True)
+    sparse = sparse_targets_v1(goals)
+    hand, left_hand = SMPL.body_index("R_Hand"), SMPL.body_index("L_Hand")
+    assert torch.equal(sparse.pos[:, :, 4], goals.pos[:, :, left_hand])
+    assert torch.equal(sparse.rot[:, :, 5], goals.rot[:, :, hand])
+    # the pelvis (third) shows no rotation of its own, so it is turned to the heading
+    close(rotations.heading(sparse.rot[:, :, 2]), goals.heading)
+    assert torch.equal(sparse.visible[:, :, 2, 0], goals.pos_visible[:, :, 0])
+    assert not sparse.visible[:, :, 2, 1].any()
+    assert torch.equal(sparse.visible[:, :, 6, 0], goals.heading_visible)
+    state = standing_state(2)
+    values, _ = observe_targets_v1(state.pos, state.rot, sparse)
+    heading_entry = values[:, 2:, 156:162]  # first slot of the last of seven entries of 26
+    close(heading_entry[..., 0], goals.heading[:, 2:].cos())  # the humanoid faces +x
+    close(heading_entry[..., 1], goals.heading[:, 2:].sin())
+    close(values[:, 2:, 169:171], goals.velocity[:, 2:])
+
+
+def test_a_shown_rotation_of_the_pelvis_stays():
+    goals = some_targets(2, with_heading=True)
+    goals = dataclasses.replace(goals, rot_visible=torch.ones_like(goals.rot_visible))
+    assert torch.equal(sparse_targets_v1(goals).rot[:, :, 2], goals.rot[:, :, 0])
+
+
+def test_v3_has_no_place_for_heading_and_velocity():
+    with pytest.raises(ValueError, match="no heading or velocity"):
+        sparse_targets_v3(some_targets(2, with_heading=True))
+    goals = some_targets(2, with_heading=False)
+    head = SMPL.body_index("Head")
+    assert torch.equal(sparse_targets_v3(goals).pos[:, :, 5], goals.pos[:, :, head])
 
 
 @pytest.mark.parametrize("version", [1, 3])
@@ -466,11 +508,11 @@ def test_a_published_model_runs_the_humanoid_with_tokens_and_targets(version):
     state = simulator.state
     inputs.restart(torch.arange(count), state)
     for step in range(20):
-        targets = some_targets(count, version) if step >= 10 else None
+        targets = some_targets(count, with_heading=version == 1) if step >= 10 else None
         seen = inputs.observe(state, targets)
         assert (TARGETS in seen.goals) == (step >= 10)
         if targets is not None:  # two of the tokens are hidden, so not computed
-            assert seen.goals[TARGETS][0].shape[1] == targets.time_s.shape[1] - 2
+            assert seen.goals[TARGETS][0].shape[1] == 3
         token = torch.randn(count, model.config.token_width, generator=generator)
         mean, _ = model.prior(seen.state, seen.goals, token)
         action = model.decode(seen.decoder_input, mean)
@@ -495,8 +537,39 @@ def test_v1_shows_a_text_where_there_is_one():
     assert TEXT not in inputs.observe(state, text=(embedding, torch.zeros(2) > 0)).goals
 
 
-def test_our_own_model_remembers_nothing():
-    with torch.device("meta"):
-        model = MaskedMimic(default_config(DEEPMIMIC))
-    with pytest.raises(ValueError, match="remembers nothing"):
-        build_inputs(model, 1)
+@pytest.mark.parametrize("version", [1, 3])
+def test_what_is_remembered_can_be_saved_and_restored(version):
+    model = v1_model() if version == 1 else v3_model()
+    original, copy = build_inputs(model, 2), build_inputs(model, 2)
+    states = [standing_state(2, seed=index) for index in range(20)]
+    original.restart(torch.arange(2), states[0])
+    for index, state in enumerate(states):
+        if index == 12:
+            copy.set_state(original.get_state())
+        original.remember(state, torch.full((2, 69), float(index)))
+        if index >= 12:
+            copy.remember(state, torch.full((2, 69), float(index)))
+    seen, again = original.observe(states[-1]), copy.observe(states[-1])
+    assert torch.equal(seen.goals[HISTORY][0], again.goals[HISTORY][0])
+    assert torch.equal(seen.decoder_input, again.decoder_input)
+
+
+def test_our_own_model_sees_state_and_goals_and_remembers_nothing():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = frozen(MaskedMimic(default_config(DEEPMIMIC)))
+    inputs = build_inputs(model, 2)
+    assert (inputs.humanoid, build_inputs(v1_model(), 1).humanoid) == (DEEPMIMIC, SMPL)
+    state = MujocoCpu(DEEPMIMIC, 2, num_threads=1).state
+    inputs.restart(torch.arange(2), state)
+    inputs.remember(state, torch.ones(2, DEEPMIMIC.num_dofs))
+    assert inputs.get_state() == {}
+    shown = heading_speed_targets(
+        state, heading=torch.zeros(2), direction=torch.tensor([[1.0, 0.0]]), speed=torch.ones(2)
+    )
+    normal = model.normalize(STATE, observe_state(state))
+    for targets in (None, shown):
+        seen = inputs.observe(state, targets)
+        goals = None if targets is None else {TARGETS: observe_targets(state, targets)}
+        ours = model(seen.state, seen.goals, decoder_input=seen.decoder_input)
+        assert torch.equal(ours, model(normal, goals))

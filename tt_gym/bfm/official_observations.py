@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tt_gym import rotations
+from tt_gym.bfm.targets import Targets
 from tt_gym.humanoids import Humanoid
 from tt_gym.humanoids.smpl import SMPL
 from tt_gym.simulation.state import CONTROL_DT, BodyState
@@ -77,6 +78,46 @@ class SparseTargets:
     time_s: Tensor
     visible: Tensor
     velocity: Tensor | None = None
+
+
+def sparse_targets_v1(targets: Targets) -> SparseTargets:
+    """Goals on the SMPL humanoid as a v1 model takes them; bodies it cannot constrain are left out.
+
+    The heading of a v1 target is that of its pelvis, which faces it where no rotation is shown.
+    """
+    root = 0
+    facing = rotations.yaw_quat(targets.heading)
+    shown = targets.rot_visible[:, :, root].unsqueeze(-1)
+    rot = targets.rot.clone()
+    rot[:, :, root] = torch.where(shown, targets.rot[:, :, root], facing)
+    last = torch.stack((targets.heading_visible, targets.velocity_visible), dim=-1)
+    chosen = _chosen(dataclasses.replace(targets, rot=rot), _V1_BODIES)
+    return dataclasses.replace(
+        chosen,
+        visible=torch.cat((chosen.visible, last.unsqueeze(2)), dim=2),
+        velocity=torch.nn.functional.pad(targets.velocity, (0, 1)),
+    )
+
+
+def sparse_targets_v3(targets: Targets) -> SparseTargets:
+    """Goals on the SMPL humanoid as a v3 model takes them; bodies it cannot constrain are left out.
+
+    Raises:
+        ValueError: a heading or velocity is shown, for which a v3 target has no place.
+    """
+    if bool((targets.heading_visible | targets.velocity_visible).any()):
+        raise ValueError("a v3 model takes body poses as goals, no heading or velocity")
+    return _chosen(targets, _V3_BODIES)
+
+
+def _chosen(targets: Targets, bodies: list[int]) -> SparseTargets:
+    visible = torch.stack((targets.pos_visible, targets.rot_visible), dim=-1)
+    return SparseTargets(
+        pos=targets.pos[:, :, bodies],
+        rot=targets.rot[:, :, bodies],
+        time_s=targets.time_s,
+        visible=visible[:, :, bodies],
+    )
 
 
 def observe_targets_v1(pos: Tensor, rot: Tensor, targets: SparseTargets) -> tuple[Tensor, Tensor]:

@@ -12,12 +12,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from tt_gym.bfm.inputs import build_inputs
 from tt_gym.bfm.pretrained_model import load_bfm
-from tt_gym.bfm.targets import TARGETS, observe_targets
-from tt_gym.bfm.tokens import observe_state, state_size
+from tt_gym.bfm.tokens import state_size
 from tt_gym.envs.outcomes import Outcomes
 from tt_gym.envs.start_states import sample_start_states
-from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.simulation import BodyState, MujocoCpu
 from tt_gym.tasks import Goal, Transition, build_task
 
@@ -48,7 +47,8 @@ class TaskTokenVectorEnv(VectorEnv):
             :data:`JOINT_SCALE`, no model takes part; ``prompt``: the frozen model acts on the
             prompt alone and the action is ignored.
         prompt: name of one of the task's hand-written prompts to show beside the token.
-        bfm: path of a model file, None for the shipped one.
+        bfm: path of a model file, None for the shipped one. A published MaskedMimic checkpoint
+            brings the SMPL humanoid with it (24 bodies, 69 degrees of freedom).
         early_termination: end episodes that failed (falls, illegal hits); the paper does so in
             training only.
         render_mode: ``rgb_array`` or None.
@@ -86,11 +86,12 @@ class TaskTokenVectorEnv(VectorEnv):
         if prompt is not None and prompt not in self.task.prompts:
             known = ", ".join(self.task.prompts)
             raise ValueError(f"unknown prompt {prompt!r} for task {task!r}; known: {known}")
-        self.humanoid = DEEPMIMIC
+        self.bfm = load_bfm(bfm)
+        self.inputs = build_inputs(self.bfm, num_envs)
+        self.humanoid = self.inputs.humanoid
         self.simulator = MujocoCpu(
             self.humanoid, num_envs, objects=self.task.objects, num_threads=num_threads
         )
-        self.bfm = load_bfm(bfm)
         self.num_envs, self.control, self.prompt = num_envs, control, prompt
         self.max_steps = max_episode_steps
         self.early_termination, self.render_mode, self.autoreset = (
@@ -113,13 +114,17 @@ class TaskTokenVectorEnv(VectorEnv):
 
     def _make_spaces(self) -> None:
         token_width = self.bfm.config.token_width
+        clip = self.bfm.config.norm_clip
+        bound = np.inf if clip is None else clip
         action_size = self.humanoid.num_dofs if self.control == "joint" else token_width
         self.single_observation_space = gymnasium.spaces.Dict(
             {
                 "task": gymnasium.spaces.Box(
                     -np.inf, np.inf, (self.task.observation_size,), np.float32
                 ),
-                "state": gymnasium.spaces.Box(-5.0, 5.0, (state_size(self.humanoid),), np.float32),
+                "state": gymnasium.spaces.Box(
+                    -bound, bound, (state_size(self.humanoid),), np.float32
+                ),
             }
         )
         self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, (action_size,), np.float32)
@@ -219,13 +224,15 @@ class TaskTokenVectorEnv(VectorEnv):
         if self.control == "joint":
             return actions * JOINT_SCALE
         with torch.no_grad():
-            state = self._model_state(self.simulator.state)
-            goals = None
+            state, targets = self.simulator.state, None
             if self.prompt is not None:
-                targets = self.task.build_prompt(self.prompt, self.simulator.state, self.goal)
-                goals = {TARGETS: observe_targets(self.simulator.state, targets)}
+                targets = self.task.build_prompt(self.prompt, state, self.goal)
+            seen = self.inputs.observe(state, targets)
             token = actions * TOKEN_SCALE if self.control == "token" else None
-            return self.bfm(state, goals, token)
+            mean, _ = self.bfm.prior(seen.state, seen.goals, token)
+            action = self.bfm.decode(seen.decoder_input, mean)
+            self.inputs.remember(state, action)
+            return self.bfm.pd_target(action)
 
     def _checked(self, actions: np.ndarray) -> Tensor:
         actions = np.asarray(actions, dtype=np.float32)
@@ -244,7 +251,7 @@ class TaskTokenVectorEnv(VectorEnv):
         return torch.from_numpy(actions).clamp(-1.0, 1.0)
 
     def _model_state(self, state: BodyState) -> Tensor:
-        return self.bfm.normalize("state", observe_state(state))
+        return self.bfm.normalize("state", self.inputs.observe_state(state))
 
     def _observe(self) -> dict[str, np.ndarray]:
         state = self.simulator.state
@@ -255,7 +262,7 @@ class TaskTokenVectorEnv(VectorEnv):
 
     def _restart(self, ids: Tensor) -> None:
         """New start states, objects and goals for some environments."""
-        qpos, qvel = sample_start_states(len(ids), self.start_generator)
+        qpos, qvel = sample_start_states(len(ids), self.start_generator, self.humanoid)
         objects = len(self.task.objects)
         qpos = torch.cat((qpos, torch.zeros(len(ids), 7 * objects)), dim=1)
         qvel = torch.cat((qvel, torch.zeros(len(ids), 6 * objects)), dim=1)
@@ -265,6 +272,7 @@ class TaskTokenVectorEnv(VectorEnv):
             poses = self.task.sample_objects(state, self.start_generator)
             qpos[:, self.humanoid.nq :] = poses.flatten(1)
         self.simulator.reset(ids, qpos, qvel)
+        self.inputs.restart(ids, self.simulator.state)
         self.steps[ids] = 0
         self.outcomes.restart(ids)
         fresh = self.task.sample_goal(self.simulator.state[ids], None, self.start_generator)
@@ -326,6 +334,7 @@ class TaskTokenVectorEnv(VectorEnv):
         """Everything the environment remembers, as checkpoint content."""
         return {
             "physics": torch.from_numpy(self.simulator.get_state()),
+            "inputs": self.inputs.get_state(),
             "start_generator": self.start_generator.get_state(),
             "goal_generator": self.goal_generator.get_state(),
             "steps": self.steps.clone(),
@@ -340,6 +349,7 @@ class TaskTokenVectorEnv(VectorEnv):
             ValueError: it was taken with another ``num_envs`` or model.
         """
         self.simulator.set_state(saved["physics"].numpy())
+        self.inputs.set_state(saved["inputs"])
         self.start_generator.set_state(saved["start_generator"])
         self.goal_generator.set_state(saved["goal_generator"])
         self._seeded = True

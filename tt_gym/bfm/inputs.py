@@ -1,17 +1,20 @@
-"""What a published MaskedMimic model remembers between control steps, and its inputs from that.
+"""Inputs of a frozen model, and what a published one remembers between control steps for them.
 
-inputs = build_inputs(model, num_envs)
-inputs.restart(ids, state)                      # at the start of episodes
-seen = inputs.observe(state)                    # then, every control step
-mean, _ = model.prior(seen.state, seen.goals, task_token)
-action = model.decode(seen.decoder_input, mean)
-inputs.remember(state, action)
-simulator.step(model.pd_target(action))
+    inputs = build_inputs(model, num_envs)
+    inputs.restart(ids, state)                      # at the start of episodes
+    seen = inputs.observe(state)                    # then, every control step
+    mean, _ = model.prior(seen.state, seen.goals, task_token)
+    action = model.decode(seen.decoder_input, mean)
+    inputs.remember(state, action)
+    simulator.step(model.pd_target(action))
+
+Our own model remembers nothing; for it the same calls do no more than they must.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,17 +24,18 @@ from tt_gym.bfm.maskedmimic import STATE, MaskedMimic, without_hidden
 from tt_gym.bfm.official_observations import (
     HISTORY_LAGS_V1,
     HISTORY_STEPS_V3,
-    SparseTargets,
     centre_of_mass_velocity,
     observe_history_v1,
     observe_history_v3,
     observe_targets_v1,
     observe_targets_v3,
     observe_terrain,
+    sparse_targets_v1,
+    sparse_targets_v3,
 )
-from tt_gym.bfm.targets import TARGETS
-from tt_gym.bfm.tokens import proprioception
-from tt_gym.humanoids.smpl import SMPL
+from tt_gym.bfm.targets import TARGETS, Targets, observe_targets
+from tt_gym.bfm.tokens import observe_state, proprioception
+from tt_gym.humanoids import DEEPMIMIC, SMPL, Humanoid
 from tt_gym.simulation.state import BodyState
 
 Goals = dict[str, tuple[Tensor, Tensor]]
@@ -52,6 +56,68 @@ class ModelInputs:
     decoder_input: Tensor
 
 
+class Inputs(Protocol):
+    """What stands between simulator and model; see the top of this file for the order of calls."""
+
+    humanoid: Humanoid
+
+    def restart(self, ids: Tensor, state: BodyState) -> None:
+        """Begin episodes of environments ``ids``, (R,) indices, in ``state`` (of all N)."""
+        ...
+
+    def observe_state(self, state: BodyState) -> Tensor:
+        """Proprioception, (N, W), not yet normalised."""
+        ...
+
+    def observe(self, state: BodyState, targets: Targets | None = None) -> ModelInputs:
+        """Inputs for the current state and the goals to show beside the token."""
+        ...
+
+    def remember(self, state: BodyState, action: Tensor) -> None:
+        """End the control step that began in ``state`` with the decoder's raw action (N, D)."""
+        ...
+
+    def get_state(self) -> dict[str, Tensor]:
+        """What is remembered, as checkpoint content."""
+        ...
+
+    def set_state(self, saved: dict[str, Tensor]) -> None:
+        """Inverse of :meth:`get_state`."""
+        ...
+
+
+class OwnInputs:
+    """Inputs of our own model, which remembers nothing."""
+
+    humanoid = DEEPMIMIC
+
+    def __init__(self, model: MaskedMimic) -> None:
+        self.model = model
+
+    def restart(self, ids: Tensor, state: BodyState) -> None:
+        """Nothing to do."""
+
+    def observe_state(self, state: BodyState) -> Tensor:
+        """See :class:`Inputs`."""
+        return observe_state(state)
+
+    def observe(self, state: BodyState, targets: Targets | None = None) -> ModelInputs:
+        """See :class:`Inputs`."""
+        seen = self.model.normalize(STATE, observe_state(state))
+        goals = {} if targets is None else {TARGETS: observe_targets(state, targets)}
+        return ModelInputs(state=seen, goals=goals, decoder_input=seen)
+
+    def remember(self, state: BodyState, action: Tensor) -> None:
+        """Nothing to do."""
+
+    def get_state(self) -> dict[str, Tensor]:
+        """Nothing is remembered."""
+        return {}
+
+    def set_state(self, saved: dict[str, Tensor]) -> None:
+        """Nothing to do."""
+
+
 class V1Inputs:
     """Inputs of a v1 model on flat ground: state, 15 history tokens, terrain, and any goals.
 
@@ -61,6 +127,8 @@ class V1Inputs:
         model: with ``observations == "maskedmimic_v1"``.
         num_envs: N.
     """
+
+    humanoid = SMPL
 
     def __init__(self, model: MaskedMimic, num_envs: int) -> None:
         self.model = model
@@ -80,10 +148,14 @@ class V1Inputs:
         """
         self._pos[:, ids], self._rot[:, ids] = state.pos[ids], state.rot[ids]
 
+    def observe_state(self, state: BodyState) -> Tensor:
+        """See :class:`Inputs`."""
+        return _observe_state(state)
+
     def observe(
         self,
         state: BodyState,
-        targets: SparseTargets | None = None,
+        targets: Targets | None = None,
         text: tuple[Tensor, Tensor] | None = None,
     ) -> ModelInputs:
         """Inputs for the current state.
@@ -99,7 +171,7 @@ class V1Inputs:
         terrain = observe_terrain(state.pos[:, 0], state.rot[:, 0])
         goals: Goals = {}
         if targets is not None:
-            goals[TARGETS] = observe_targets_v1(state.pos, state.rot, targets)
+            goals[TARGETS] = observe_targets_v1(state.pos, state.rot, sparse_targets_v1(targets))
         if text is not None:
             goals[TEXT] = text[0].unsqueeze(1), text[1].unsqueeze(1)
         return ModelInputs(
@@ -120,6 +192,16 @@ class V1Inputs:
         self._newest = (self._newest + 1) % len(self._pos)
         self._pos[self._newest], self._rot[self._newest] = state.pos, state.rot
 
+    def get_state(self) -> dict[str, Tensor]:
+        """See :class:`Inputs`."""
+        shift = -self._newest  # so that the newest pose comes first
+        return {"pos": self._pos.roll(shift, 0), "rot": self._rot.roll(shift, 0)}
+
+    def set_state(self, saved: dict[str, Tensor]) -> None:
+        """See :class:`Inputs`."""
+        self._newest = 0
+        self._pos, self._rot = saved["pos"].clone(), saved["rot"].clone()
+
 
 class V3Inputs:
     """Inputs of a v3 model: state, five past states, the action before the last, and targets.
@@ -128,6 +210,8 @@ class V3Inputs:
         model: with ``observations == "maskedmimic_v3"``.
         num_envs: N.
     """
+
+    humanoid = SMPL
 
     def __init__(self, model: MaskedMimic, num_envs: int) -> None:
         self.model = model
@@ -144,7 +228,11 @@ class V3Inputs:
         self._past[ids] = _observe_state(state[ids]).unsqueeze(1)
         self._actions[ids] = 0.0
 
-    def observe(self, state: BodyState, targets: SparseTargets | None = None) -> ModelInputs:
+    def observe_state(self, state: BodyState) -> Tensor:
+        """See :class:`Inputs`."""
+        return _observe_state(state)
+
+    def observe(self, state: BodyState, targets: Targets | None = None) -> ModelInputs:
         """Inputs for the current state.
 
         Quirk: the decoder sees the action before the one that led to the current state.
@@ -156,7 +244,7 @@ class V3Inputs:
         observation = _observe_state(state)
         goals: Goals = {}
         if targets is not None:
-            goals[TARGETS] = observe_targets_v3(state.pos, state.rot, targets)
+            goals[TARGETS] = observe_targets_v3(state.pos, state.rot, sparse_targets_v3(targets))
         return ModelInputs(
             state=self.model.normalize(STATE, observation),
             goals={HISTORY: _shown(observe_history_v3(self._past)), **without_hidden(goals)},
@@ -171,21 +259,22 @@ class V3Inputs:
         self._past = torch.cat((newest, self._past[:, :-1]), dim=1)
         self._actions = torch.stack((action, self._actions[:, 0]), dim=1)
 
+    def get_state(self) -> dict[str, Tensor]:
+        """See :class:`Inputs`."""
+        return {"past": self._past.clone(), "actions": self._actions.clone()}
 
-def build_inputs(model: MaskedMimic, num_envs: int) -> V1Inputs | V3Inputs:
-    """The inputs that a published model was trained with, for N environments.
+    def set_state(self, saved: dict[str, Tensor]) -> None:
+        """See :class:`Inputs`."""
+        self._past, self._actions = saved["past"].clone(), saved["actions"].clone()
 
-    Raises:
-        ValueError: the model is not a published one.
-    """
+
+def build_inputs(model: MaskedMimic, num_envs: int) -> Inputs:
+    """The inputs that a model was trained with, for N environments."""
     if model.config.observations == "maskedmimic_v1":
         return V1Inputs(model, num_envs)
     if model.config.observations == "maskedmimic_v3":
         return V3Inputs(model, num_envs)
-    raise ValueError(
-        f"a model with observations {model.config.observations!r} remembers nothing; "
-        "those of the published models do: maskedmimic_v1, maskedmimic_v3"
-    )
+    return OwnInputs(model)
 
 
 def _observe_state(state: BodyState) -> Tensor:
