@@ -21,7 +21,7 @@ from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions import ClipError, MotionLibrary, shipped_clip
 from tt_gym.pretraining import distill, report, tracker
 from tt_gym.pretraining.clips import load_clips
-from tt_gym.pretraining.distill_env import DistillEnv, stride_velocity
+from tt_gym.pretraining.distill_env import DistillEnv, aligned_poses, stride_velocity
 from tt_gym.pretraining.tracker import TrackerConfig, TrackerPPO, load_tracker
 from tt_gym.pretraining.tracking_env import (
     TrackingEnv,
@@ -29,7 +29,6 @@ from tt_gym.pretraining.tracking_env import (
     tracking_error,
     tracking_reward,
 )
-from tt_gym.pretraining.transitions import TransitionEnv, aligned_poses
 from tt_gym.simulation import BodyState, MujocoCpu
 
 CLIPS = ["idle", "walk_forward"]
@@ -151,64 +150,6 @@ def test_clips_that_fail_are_drawn_more_often(env):
     env.count_outcomes(failed, ~failed)
     after = env.clip_weights()
     assert after[1] / after[0] > before[1] / before[0]
-
-
-# ---- going over to other clips ------------------------------------------------------------------
-
-
-@pytest.fixture
-def transitions(library: MotionLibrary) -> TransitionEnv:
-    env = TransitionEnv(MujocoCpu(DEEPMIMIC, NUM_ENVS), library)
-    env.reset()
-    return env
-
-
-def test_a_change_of_clip_keeps_the_place_and_finds_a_similar_pose(transitions):
-    transitions.free_place[:], transitions.free_heading[:] = True, False
-    transitions.clip_ids[:], transitions.frame[:] = CLIPS.index("idle"), 10_000
-    before = transitions.simulator.state
-    for _ in range(20):  # candidates are drawn at random
-        transitions.switch_clips(torch.arange(NUM_ENVS))
-    changed = transitions.clip_ids == CLIPS.index("walk_forward")
-    assert changed.any()
-    state, reference = transitions.view(), transitions.reference()
-    torch.testing.assert_close(state.pos[:, 0, :2], reference.pos[:, 0, :2], atol=1e-4, rtol=0)
-    turned = rotations.heading(state.rot[:, 0]) - rotations.heading(reference.rot[:, 0])
-    torch.testing.assert_close(
-        rotations.wrap_angle(turned), torch.zeros(NUM_ENVS), atol=1e-4, rtol=0
-    )
-    assert (tracking_error(state, reference)[changed] < 0.25).all()
-    assert torch.equal(transitions.simulator.state.pos, before.pos)
-
-
-def test_a_change_to_another_speed_needs_a_free_place(transitions):
-    idle, walking = CLIPS.index("idle"), CLIPS.index("walk_forward")
-    ids = torch.arange(NUM_ENVS)
-    frames = transitions.library.frames[
-        transitions.library.frame_index(torch.full((NUM_ENVS,), idle), ids)
-    ]
-    transitions.simulator.reset(ids, frames.qpos, torch.zeros_like(frames.qvel))
-    transitions.clip_ids[:], transitions.frame[:] = idle, ids
-    transitions.free_place[:] = False
-    for _ in range(20):
-        transitions.switch_clips(ids)
-    assert (transitions.clip_ids == idle).all()
-    transitions.free_place[:], transitions.free_heading[:] = True, False
-    for _ in range(20):
-        transitions.switch_clips(ids)
-    assert (transitions.clip_ids == walking).any()
-
-
-def test_a_free_reference_stays_with_the_humanoid_and_a_pinned_one_does_not(transitions):
-    transitions.disturb = False
-    transitions.free_place[:] = torch.arange(NUM_ENVS) < 4
-    transitions.free_heading[:] = False
-    push = torch.tensor([0.0, 2.0, 0.0]).expand(NUM_ENVS, 3)
-    transitions.simulator.push(torch.arange(NUM_ENVS), push)
-    transitions.advance(transitions.reference(1).pd_target)
-    offset = (transitions.view().pos - transitions.reference().pos)[:, 0, :2].norm(dim=-1)
-    assert offset[:4].max() < 1e-4
-    assert offset[4:].min() > 0.03
 
 
 # ---- tracker ------------------------------------------------------------------------------------

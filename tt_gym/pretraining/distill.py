@@ -51,7 +51,6 @@ ACTION_NOISE = 0.03  # rad
 LEARNING_RATE = (1e-3, 1e-4)  # first, last
 KL_WEIGHT = 1e-4
 POSTERIOR_WEIGHT = 0.5
-NULL_TOKEN_SHARE, NULL_TOKEN_NOISE = 0.5, 0.2  # so that a task token near zero changes nothing
 SAVE_EVERY = 10
 LOW_PRECISION_UNTIL = 0.7  # of the training time; bfloat16 nearly doubles the update's speed
 
@@ -161,10 +160,7 @@ class Distiller:
             index, sign = self.humanoid.mirrored_dofs
             label = label[:, index] * sign
         state = self.model.normalize("state", raw)
-        token = None
-        if torch.rand(()) < NULL_TOKEN_SHARE:
-            token = NULL_TOKEN_NOISE * torch.randn(len(state), self.model.config.token_width)
-        mean, logvar = self.model.prior(state, {TARGETS: (full * mask, sample["visible"])}, token)
+        mean, logvar = self.model.prior(state, {TARGETS: (full * mask, sample["visible"])})
         logvar = logvar.clamp(-8.0, 4.0)
         shift, posterior_logvar = self.posterior(state, full)
         noise = torch.randn_like(mean) * (0.5 * posterior_logvar).exp()
@@ -248,14 +244,9 @@ class Distiller:
         save_checkpoint(self.checkpoint, kind="distill", content=content)
         save_bfm(self.model, self.run_dir / "bfm.safetensors")
 
-    def resume(self, init: Path | None = None) -> None:
-        """Continue from the checkpoint; without one take the weights of ``init``, if given."""
+    def resume(self) -> None:
+        """Continue from the checkpoint, if there is one."""
         if not self.checkpoint.exists():
-            if init is not None:
-                saved = load_checkpoint(init, kind="distill")
-                self.model.load_state_dict(saved["model"])
-                self.posterior.load_state_dict(saved["posterior"])
-                self.round = 1  # the input statistics are there
             return
         saved = load_checkpoint(self.checkpoint, kind="distill")
         self.model.load_state_dict(saved["model"])
@@ -282,13 +273,12 @@ def main() -> None:
     parser.add_argument("--tracker", type=Path, default=Path("checkpoints/tracker.safetensors"))
     parser.add_argument("--clips", nargs="+", default=["shipped"], help="names, files or folders")
     parser.add_argument("--run-dir", type=Path, default=Path("runs/distill"))
-    parser.add_argument("--init", type=Path, help="checkpoint of another run to take weights from")
     parser.add_argument("--minutes", type=float, default=20.0, help="training time in all")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     library = MotionLibrary(DEEPMIMIC, load_clips(args.clips))
     distiller = Distiller(load_tracker(args.tracker), library, args.run_dir, seed=args.seed)
-    distiller.resume(args.init)
+    distiller.resume()
     distiller.run(60.0 * args.minutes)
     print(f"model: {args.run_dir / 'bfm.safetensors'}")
 

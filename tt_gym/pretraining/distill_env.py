@@ -1,6 +1,8 @@
-"""The tracking environment of stage 2: with prompts."""
+"""The tracking environment of stage 2: the reference follows the student where no goal pins it."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import torch
 from torch import Tensor
@@ -9,13 +11,19 @@ from tt_gym import rotations
 from tt_gym.bfm.targets import TARGET_STEPS, Targets
 from tt_gym.motions.clip import FPS
 from tt_gym.motions.library import MotionLibrary
-from tt_gym.pretraining.transitions import TransitionEnv
-from tt_gym.simulation import CONTROL_DT, Simulator
+from tt_gym.pretraining.tracking_env import TrackingEnv
+from tt_gym.simulation import CONTROL_DT, BodyState, Simulator
 
 PROMPT_MODES = ("full", "heading_speed", "root", "sparse", "nothing")
 """What is shown: everything, heading and speed, the root's path, random parts, nothing."""
 _MODE_WEIGHTS = (0.25, 0.3, 0.1, 0.15, 0.2)
 _MODE_CHANGE_PROBABILITY = 1.0 / 90.0  # per control step: prompts switch within an episode too
+_SWITCH_PROBABILITY = 1.0 / 60.0  # per control step: go over to another clip
+_SWITCH_CANDIDATES = 48
+_SWITCH_MAX_ERROR = 0.2  # m, mean over bodies: what the tracker recovers from
+_SWITCH_MARGIN = 45  # frames left in the new clip
+_PUSH_PROBABILITY = 1.0 / 90.0
+_PUSH_SPEED = 0.3  # m/s, standard deviation
 _STRIDE_S = 0.7  # velocities are averaged over about half a walking cycle
 _SPARSE_BODY, _SPARSE_TOKEN = 0.2, 0.5  # chance to show a body's goal, and a token at all
 
@@ -34,7 +42,19 @@ def stride_velocity(library: MotionLibrary) -> Tensor:
     return torch.cat(averaged)
 
 
-class DistillEnv(TransitionEnv):
+def aligned_pose(pos: Tensor, root_rot: Tensor, vel: Tensor) -> Tensor:
+    """Body positions around the root's place and velocities in the heading frame, (N, 2 B, 3)."""
+    place = torch.cat((pos[:, 0, :2], torch.zeros(len(pos), 1)), dim=-1).unsqueeze(1)
+    return rotations.to_heading_frame(root_rot, torch.cat((pos - place, vel), dim=1))
+
+
+def aligned_poses(library: MotionLibrary) -> Tensor:
+    """:func:`aligned_pose` of every frame, (F, 2 B, 3)."""
+    frames = library.frames
+    return aligned_pose(frames.pos, frames.rot[:, 0], frames.vel)
+
+
+class DistillEnv(TrackingEnv):
     """Tracking with prompts. Without a goal for the root's position the reference is moved along.
 
     The tracker's label would otherwise pull towards a place (or, with nothing shown, a heading)
@@ -56,35 +76,104 @@ class DistillEnv(TransitionEnv):
         seed: int = 0,
         only_mode: str | None = None,
     ) -> None:
+        self.disturb = only_mode is None
         self._mode_weights = torch.tensor(_MODE_WEIGHTS)
         if only_mode is not None:
             self._mode_weights = torch.tensor([float(name == only_mode) for name in PROMPT_MODES])
         num_envs, bodies = simulator.num_envs, simulator.humanoid.num_bodies
         self.mode = torch.zeros(num_envs, dtype=torch.long)
+        self.shift = torch.zeros(num_envs, 2)
+        self.turn = torch.zeros(num_envs)
         count = len(TARGET_STEPS)
         self.pos_visible = torch.zeros(num_envs, count, bodies, dtype=torch.bool)
         self.rot_visible = torch.zeros(num_envs, count, bodies, dtype=torch.bool)
         self.heading_visible = torch.zeros(num_envs, count, dtype=torch.bool)
         self.velocity_visible = torch.zeros(num_envs, count, dtype=torch.bool)
-        super().__init__(simulator, library, seed=seed, disturb=only_mode is None)
+        super().__init__(simulator, library, seed=seed)
         self._stride_velocity = stride_velocity(library)
+        self._aligned = aligned_poses(library)
 
-    def clip_weights(self) -> Tensor:
-        """As :meth:`TrackingEnv.clip_weights`, with less weight on what the tracker finds hard."""
-        return self.library.durations_s.sqrt() * (0.3 * (self.failures / self.tries).sqrt() + 0.3)
+    def view(self) -> BodyState:
+        """The state in the reference's frame: turned by ``turn``, then moved by ``shift``."""
+        state = self.simulator.state
+        yaw = rotations.yaw_quat(self.turn).unsqueeze(1)
+        pos = rotations.rotate(yaw, state.pos)
+        pos[..., :2] += self.shift.unsqueeze(1)
+        return dataclasses.replace(
+            state,
+            pos=pos,
+            rot=rotations.quat_multiply(yaw, state.rot),
+            vel=rotations.rotate(yaw, state.vel),
+            ang_vel=rotations.rotate(yaw, state.ang_vel),
+        )
 
     def advance(self, pd_target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As :meth:`TransitionEnv.advance`; now and then the prompt changes."""
+        """As :meth:`TrackingEnv.advance`; then prompts may change and the reference is moved."""
         outcome = super().advance(pd_target)
+        if self.disturb:
+            self.disturbances()
         change = torch.rand(self.num_envs, generator=self.generator) < _MODE_CHANGE_PROBABILITY
-        self.draw_freedom(change.nonzero().flatten())
+        self.draw_prompts(change.nonzero().flatten())
+        self.follow()
         return outcome
 
-    def draw_freedom(self, ids: Tensor) -> None:
-        """Draw prompts afresh; they decide where the reference follows."""
+    def disturbances(self) -> None:
+        """Push some humanoids; lead others over to another clip in a similar pose."""
+        pushed = torch.rand(self.num_envs, generator=self.generator) < _PUSH_PROBABILITY
+        ids = pushed.nonzero().flatten()
+        if len(ids):
+            push = _PUSH_SPEED * torch.randn(len(ids), 3, generator=self.generator)
+            self.simulator.push(ids, push)
+        switch = torch.rand(self.num_envs, generator=self.generator) < _SWITCH_PROBABILITY
+        self.switch_clips(switch.nonzero().flatten())
+
+    def switch_clips(self, ids: Tensor) -> None:
+        """Continue with the most similar of some random frames, where one is similar enough."""
+        count = len(ids)
+        if count == 0:
+            return
+        clips, frames = self.library.sample(
+            count * _SWITCH_CANDIDATES, self.clip_weights(), self.generator, margin=_SWITCH_MARGIN
+        )
+        clips, frames = clips.view(count, -1), frames.view(count, -1)
+        state = self.simulator.state[ids]
+        pose = aligned_pose(state.pos, state.rot[:, 0], state.vel)
+        other = self._aligned[self.library.frame_index(clips, frames)]  # (n, C, 2 B, 3)
+        difference = (other - pose.unsqueeze(1)).norm(dim=-1)
+        bodies = state.pos.shape[1]
+        error = difference[..., :bodies].mean(dim=-1)
+        best = (error + 0.1 * difference[..., bodies:].mean(dim=-1)).argmin(dim=1)
+        rows = torch.arange(count)
+        similar = error[rows, best] < _SWITCH_MAX_ERROR
+        chosen, rows = ids[similar], rows[similar]
+        self.clip_ids[chosen] = clips[rows, best[similar]]
+        self.frame[chosen] = frames[rows, best[similar]]
+        self.follow(chosen)
+
+    def restart(self, ids: Tensor) -> None:
+        """As :meth:`TrackingEnv.restart`, with new prompts."""
+        super().restart(ids)
+        self.shift[ids], self.turn[ids] = 0.0, 0.0
         self.draw_prompts(ids)
-        self.free_heading = self.mode == PROMPT_MODES.index("nothing")
-        self.free_place = self.free_heading | (self.mode == PROMPT_MODES.index("heading_speed"))
+
+    def follow(self, switched: Tensor | None = None) -> None:
+        """Move the reference onto the student where the prompt leaves position or heading open.
+
+        Args:
+            switched: environments where place and heading are moved whatever the prompt.
+        """
+        state, reference = self.simulator.state, self.reference()
+        free_heading = self.mode == PROMPT_MODES.index("nothing")
+        free_place = free_heading | (self.mode == PROMPT_MODES.index("heading_speed"))
+        if switched is not None:
+            free_heading = torch.zeros_like(free_heading)
+            free_heading[switched] = True
+            free_place = free_heading
+        turn = rotations.heading(reference.rot[:, 0]) - rotations.heading(state.rot[:, 0])
+        self.turn = torch.where(free_heading, rotations.wrap_angle(turn), self.turn)
+        moved = rotations.rotate_xy(self.turn, state.pos[:, 0, :2])
+        shift = reference.pos[:, 0, :2] - moved
+        self.shift = torch.where(free_place.unsqueeze(-1), shift, self.shift)
 
     def draw_prompts(self, ids: Tensor) -> None:
         """Draw mode and visibility afresh for some environments."""

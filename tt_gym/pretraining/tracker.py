@@ -31,7 +31,6 @@ from tt_gym.motions.library import MotionLibrary
 from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.ppo_state import GroupClippedAdam, ppo_state, restore_ppo
 from tt_gym.pretraining.tracking_env import TrackingEnv
-from tt_gym.pretraining.transitions import TransitionEnv
 from tt_gym.simulation import MujocoCpu
 
 OBS_CLIP = 5.0
@@ -226,7 +225,7 @@ def train(
         Path of the checkpoint.
     """
     library = MotionLibrary(DEEPMIMIC, load_clips(clips))
-    env = TransitionEnv(MujocoCpu(DEEPMIMIC, config.num_envs), library, seed=seed)
+    env = TrackingEnv(MujocoCpu(DEEPMIMIC, config.num_envs), library, seed=seed)
     model = TrackerPPO(
         TrackerPolicy,
         VecNormalize(env, norm_reward=False, clip_obs=OBS_CLIP, epsilon=_NORM_EPSILON),
@@ -254,7 +253,8 @@ def train(
         env.set_state(saved["env"])
         restore_ppo(model, saved["ppo"])
         model.actor_learning_rate = saved["learning_rate"]
-        if not env.continues(saved["env"]):
+        assert model._last_obs is not None
+        if len(model._last_obs) != env.num_envs or saved["env"]["names"] != list(library.names):
             model._last_obs = None
         print(f"continuing {source} at {model.num_timesteps:,} steps")
     print(

@@ -218,14 +218,10 @@ class TrackingEnv(VecEnv):
             "tries": self.tries,
         }
 
-    def continues(self, saved: dict[str, Any]) -> bool:
-        """Whether the state was taken with the same clips and number of environments."""
-        return saved["names"] == list(self.library.names) and len(saved["frame"]) == self.num_envs
-
     def set_state(self, saved: dict[str, Any]) -> None:
         """Continue exactly where :meth:`get_state` was taken; another clip list starts afresh."""
         self.generator.set_state(saved["generator"])
-        if not self.continues(saved):
+        if saved["names"] != list(self.library.names) or len(saved["frame"]) != self.num_envs:
             self.reset()
             return
         self.simulator.set_state(saved["physics"].numpy())
