@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -64,8 +65,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy", type=Path, metavar="RUN_DIR", help="run of agents.train whose whole policy acts"
     )
-    parser.add_argument("--no-termination", action="store_true", help="falls do not end episodes")
+    parser.add_argument(
+        "--no-termination", action="store_true", help="no fall, hit or landing ends an episode"
+    )
     parser.add_argument("--env-kwargs", nargs="+", action=StoreDict, metavar="KEY:VALUE")
+    parser.add_argument(
+        "--gym-packages",
+        nargs="+",
+        default=[],
+        metavar="MODULE",
+        help="modules to import first, which register ids",
+    )
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -73,12 +83,12 @@ def choose(args: argparse.Namespace) -> Choice:
     """The actor and environment that the options of :func:`add_arguments` describe.
 
     Raises:
-        ValueError: unknown environment or token, or options that contradict each other.
+        ValueError: unknown module, environment or token, an environment without a task, or options
+            that contradict each other.
         CheckpointError: a file that cannot be used.
     """
-    if args.env not in gymnasium.registry:
-        known = ", ".join(name for name in gymnasium.registry if name.startswith("TT"))
-        raise ValueError(f"unknown --env {args.env!r}; known: {known}")
+    _import(args.gym_packages)
+    task = _task_of(args.env)
     kwargs = {"bfm": args.bfm, "prompt": args.prompt, **(args.env_kwargs or {})}
     if args.no_termination:
         kwargs["early_termination"] = False
@@ -94,16 +104,39 @@ def choose(args: argparse.Namespace) -> Choice:
     if args.token == "none" or args.control == "prompt":
         label = f"no token, prompt {args.prompt}"
         return Choice(None, {"control": "prompt", **_given(kwargs)}, label)
-    name = args.token or gymnasium.spec(args.env).kwargs["task"]
+    name = args.token or task
     encoder = load_token(name, bfm=args.bfm)
     assert encoder.metadata is not None
     if encoder.metadata.env_id != args.env:
         raise ValueError(f"token {name} was trained for {encoder.metadata.env_id}, not {args.env}")
     kwargs["prompt"] = args.prompt or encoder.metadata.prompt
-    kwargs = {**encoder.metadata.parameters, **_given(kwargs)}  # the goals it was trained for
+    # the goals it was trained for, unless a preset asks for others
+    trained_for = {} if "preset" in kwargs else encoder.metadata.parameters
+    kwargs = {**trained_for, **_given(kwargs)}
     # a file in a run folder is known by that folder
     label = Path(name).resolve().parent.name if Path(name).name == TOKEN_FILE else Path(name).name
     return Choice(encoder, {"control": "token", **kwargs}, f"token {label}")
+
+
+def _import(modules: list[str]) -> None:
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"--gym-packages {module}: {error}") from error
+
+
+def _task_of(env_id: str) -> str:
+    if env_id not in gymnasium.registry:
+        known = ", ".join(name for name in gymnasium.registry if name.startswith("TT"))
+        raise ValueError(f"unknown --env {env_id!r}; known: {known}")
+    registered = gymnasium.spec(env_id).kwargs
+    if "task" not in registered:
+        raise ValueError(
+            f"--env {env_id} is registered without a task: register it with "
+            'kwargs={"task": NAME}, as docs/tasks.md shows'
+        )
+    return registered["task"]
 
 
 def _given(kwargs: dict[str, Any]) -> dict[str, Any]:

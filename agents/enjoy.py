@@ -17,7 +17,8 @@ import numpy as np
 
 from agents.actors import Actor, add_arguments, choose
 from tt_gym.checkpoint import CheckpointError
-from tt_gym.envs.rendering import RenderingError
+from tt_gym.envs.rendering import FACING_LENGTH, RenderingError
+from tt_gym.tasks import Goal
 
 FORMATS = (".mp4", ".gif")
 _GIF_STRIDE = 2  # browsers play no more than about 20 pictures per second
@@ -89,7 +90,7 @@ def _write_video(env: Any, actor: Actor | None, path: Path, *, seed: int, episod
 
 
 def _write_map(env: Any, actor: Actor | None, path: Path, *, seed: int, episodes: int) -> Path:
-    """Top view: root paths, directions asked for, boxes before and after."""
+    """Top view: root paths, what was asked for, boxes before and after."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -98,16 +99,21 @@ def _write_map(env: Any, actor: Actor | None, path: Path, *, seed: int, episodes
     observations, _ = env.reset(seed=seed)
     figure, axes = pyplot.subplots(figsize=(6, 6))
     root, boxes = [env.simulator.state.pos[:, 0, :2]], [env.simulator.state.object_pos[..., :2]]
+    goals: list[Goal] = []
+    starts = []
     while episodes > 0:
-        _draw_goals(axes, env)
+        goals.append(dict(env.goal))
+        starts.append(env.steps == 0)
         observations, over = _step(env, actor, observations)
         episodes -= over
         # a restart puts the root back to the origin: it belongs to the next path
         root.append(env.simulator.state.pos[:, 0, :2])
         boxes.append(env.simulator.state.object_pos[..., :2])
     paths = np.stack(root[:-1])  # (T, N, 2)
-    for index in range(env.num_envs):
-        axes.plot(*paths[:, index].T, linewidth=1.5)
+    for index, started in enumerate(np.stack(starts, axis=1)):
+        for path_of_episode in np.split(paths[:, index], np.flatnonzero(started)[1:]):
+            axes.plot(*path_of_episode.T, color=f"C{index}", linewidth=1.5)
+    draw_goals(axes, goals, paths)
     for moment, style in ((boxes[0], "s"), (boxes[-2], "x")):
         axes.plot(*moment.reshape(-1, 2).T, style, color="tab:brown")
     axes.set(xlabel="m", ylabel="m", title=f"{env.spec.id}: root path, seen from above")
@@ -117,19 +123,41 @@ def _write_map(env: Any, actor: Actor | None, path: Path, *, seed: int, episodes
     return path
 
 
-def _draw_goals(axes: Any, env: Any) -> None:
-    """Arrows of new directions at the root, 1 m/s drawn as 1 m."""
-    if "angle" not in env.goal:
-        return
-    for index in np.flatnonzero(env.goal["start"] == env.steps):
-        angle, speed = float(env.goal["angle"][index]), float(env.goal["speed"][index])
-        axes.arrow(
-            *env.simulator.state.pos[index, 0, :2].tolist(),
-            speed * math.cos(angle),
-            speed * math.sin(angle),
-            width=0.03,
-            color="tab:green",
-        )
+def draw_goals(axes: Any, goals: list[Goal], paths: np.ndarray) -> None:
+    """What pictures show of goals, where it changed; see :data:`tt_gym.tasks.task.Goal`.
+
+    Args:
+        axes: of matplotlib.
+        goals: of every step.
+        paths: root positions at every step, (T, N, 2), where new arrows begin.
+    """
+    series = {key: np.stack([goal[key] for goal in goals]) for key in goals[0]}  # (T, N, ...)
+    if "target" in series:
+        axes.plot(*_different(series["target"][..., :2]).T, ".", color="tab:red", markersize=4)
+    if "line" in series:
+        for line in _different(series["line"].reshape(*paths.shape[:2], 4)):
+            axes.plot(*line.reshape(2, 2).T, color="tab:red", linewidth=2)
+    if "angle" in series and "speed" in series:
+        _draw_arrows(axes, paths, series["angle"], series["speed"], colour="tab:green")
+    if "facing" in series:
+        length = np.full(paths.shape[:2], FACING_LENGTH)
+        _draw_arrows(axes, paths, series["facing"], length, colour="tab:blue")
+
+
+def _draw_arrows(
+    axes: Any, paths: np.ndarray, angle: np.ndarray, length: np.ndarray, *, colour: str
+) -> None:
+    """An arrow at the root wherever angle (T, N), rad, or length (T, N), m, is a new one."""
+    changed = np.ones(angle.shape, dtype=bool)
+    changed[1:] = (angle[1:] != angle[:-1]) | (length[1:] != length[:-1])
+    for moment in zip(*np.nonzero(changed & (length > 1e-3)), strict=True):
+        ahead = length[moment] * np.array([np.cos(angle[moment]), np.sin(angle[moment])])
+        axes.arrow(*paths[moment], *ahead, width=0.03, color=colour)
+
+
+def _different(values: np.ndarray) -> np.ndarray:
+    """Rows of (T, N, width) without repetitions, (M, width)."""
+    return np.unique(values.reshape(-1, values.shape[-1]), axis=0)
 
 
 def _step(env: Any, actor: Actor | None, observations: Any) -> tuple[Any, int]:

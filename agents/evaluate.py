@@ -55,9 +55,10 @@ def evaluate(
 
     Returns:
         ``success_rate`` (share of goals reached, as the paper counts), ``n`` (goals), ``ci95``
-        (Wilson interval), ``episode_success_rate``, ``episode_ci95``, ``episodes``, ``fall_rate``
-        (episodes that were terminated), ``diverged``, ``reward_per_step``, ``episode_length``
-        (steps), ``metrics`` (means over episodes), ``env`` and ``seed``.
+        (Wilson interval), ``episode_success_rate``, ``episode_ci95``, ``episodes``,
+        ``terminated_rate`` (episodes that ended early: a fall, but also the landing of a jump),
+        ``diverged``, ``reward_per_step``, ``episode_length`` (steps), ``metrics`` (means over
+        episodes), ``env`` and ``seed``.
 
     Raises:
         ValueError: ``episodes`` < 1, or environment settings that are not allowed.
@@ -109,7 +110,7 @@ def summarise(played: list[Episode]) -> dict[str, Any]:
         "episodes": count,
         "episode_success_rate": total("is_success") / count,
         "episode_ci95": list(wilson_interval(int(total("is_success")), count)),
-        "fall_rate": total("terminated") / count,
+        "terminated_rate": total("terminated") / count,
         "diverged": int(total("diverged")),
         "reward_per_step": total("reward_per_step") / count,
         "episode_length": total("length") / count,
@@ -130,7 +131,7 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 def results_table(results: dict[str, dict[str, Any]], title: str) -> Table:
     """One row per result of :func:`evaluate`, keyed by a label; reward is the mean per step."""
     table = Table(title=title, box=box.SIMPLE, pad_edge=False)
-    for column in ("", "success", "95 %", "goals", "falls", "reward", "steps"):
+    for column in ("", "success", "95 %", "goals", "ended early", "reward", "steps"):
         table.add_column(column, justify="right" if column else "left", no_wrap=bool(column))
     for label, result in results.items():
         table.add_row(label, *_cells(result))
@@ -142,7 +143,7 @@ def _cells(result: dict[str, Any]) -> Iterator[str]:
     yield "-" if rate is None else f"{100 * rate:.1f} %"
     yield f"{100 * low:.1f} - {100 * high:.1f}"
     yield str(result["n"])
-    yield f"{100 * result['fall_rate']:.1f} %"
+    yield f"{100 * result['terminated_rate']:.1f} %"
     yield f"{result['reward_per_step']:.3f}"
     yield f"{result['episode_length']:.0f}"
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
+from matplotlib.figure import Figure
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -30,11 +31,20 @@ from agents.train import train
 from agents.vec_env import TaskTokenVecEnv
 from tt_gym.bfm.pretrained_model import load_bfm
 from tt_gym.checkpoint import CheckpointError, load_checkpoint
+from tt_gym.tasks.direction import PAPER_SPEED_RANGE, Direction
 from tt_gym.tokens import load_token
 
-IDS = ("TTDirection-v0", "TTStrike-v0")
+IDS = (
+    "TTDirection-v0",
+    "TTStrike-v0",
+    "TTSteering-v0",
+    "TTReach-v0",
+    "TTLongJump-v0",
+    "TTPathFollowing-v0",
+)
 ROLLOUT = 4 * 16  # environments times steps of the runs below
-TINY = ("-params", "n_envs:4", "n_steps:16", "batch_size:32", "n_epochs:2")
+# a learning rate that falls over the steps asked for would differ where a run is asked for more
+TINY = ("-params", "n_envs:4", "n_steps:16", "batch_size:32", "n_epochs:2", "learning_rate:3e-4")
 
 
 def arguments(folder: Path, bfm: str, *options: str, steps: int, env_id: str = IDS[0]) -> list[str]:
@@ -282,7 +292,7 @@ def test_success_is_the_share_of_goals_not_of_episodes():
     assert result["success_rate"] == pytest.approx(2 / 5)
     assert result["n"] == 5
     assert result["episode_success_rate"] == 0.5
-    assert result["fall_rate"] == 0.5
+    assert result["terminated_rate"] == 0.5
     assert result["episode_length"] == 200
     assert result["reward_per_step"] == pytest.approx(0.3)
 
@@ -324,6 +334,8 @@ def test_the_command_writes_what_it_prints(tmp_path, bfm, straight, capsys):
         (["--env", IDS[0], "--token", "none", "--prompt", "hop"], "unknown prompt 'hop'"),
         (["--env", IDS[0], "--token", "gone.safetensors"], "no such checkpoint file"),
         (["--env", IDS[0], "--token", "direction", "--control", "prompt"], "--token goes with nei"),
+        (["--env", "CartPole-v1", "--token", "none"], "CartPole-v1 is registered without a task"),
+        (["--env", IDS[0], "--gym-packages", "my_tsaks"], "--gym-packages my_tsaks: No module"),
     ],
 )
 def test_wrong_options_end_in_one_line(options, message, bfm):
@@ -343,6 +355,35 @@ def test_a_token_is_evaluated_on_the_goals_it_was_trained_for(tmp_path, bfm):
     evaluate(IDS[0], choice.actor, episodes=1, seed=0, max_episode_steps=2, **choice.env_kwargs)
     other = [*common, "--env-kwargs", "speed_range:(0.7, 0.8)"]
     assert actors.choose(parser.parse_args(other)).env_kwargs["speed_range"] == (0.7, 0.8)
+
+
+def test_a_preset_replaces_the_goals_a_token_was_trained_for(straight, bfm):
+    parser = argparse.ArgumentParser()
+    actors.add_arguments(parser)
+    token = str(straight / "token.safetensors")
+    given = ["preset:'paper'", "grace_steps:70"]
+    options = ["--env", IDS[0], "--token", token, "--bfm", bfm, "--env-kwargs", *given]
+    settings = actors.choose(parser.parse_args(options)).env_kwargs
+    env: Any = gymnasium.make_vec(IDS[0], num_envs=1, **settings)
+    assert env.task == Direction(speed_range=PAPER_SPEED_RANGE, grace_steps=70)
+
+
+def test_ids_of_other_packages_can_be_evaluated_and_filmed(tmp_path, bfm, monkeypatch):
+    for known, name in ((sys.modules, "my_tasks"), (gymnasium.registry, "TTMine-v0")):
+        monkeypatch.setitem(known, name, None)  # to be taken out again after the test
+        del known[name]
+    (tmp_path / "my_tasks.py").write_text(
+        "import gymnasium\n"
+        "entry = 'tt_gym.envs:TaskTokenVectorEnv'\n"
+        "settings = {'max_episode_steps': 3, 'kwargs': {'task': 'reach'}}\n"
+        "gymnasium.register('TTMine-v0', vector_entry_point=entry, **settings)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    options = ["--gym-packages", "my_tasks", "--env", "TTMine-v0", "--token", "none", "--bfm", bfm]
+    main([*options, "--episodes", "1", "--json", str(tmp_path / "result.json")])
+    assert json.loads((tmp_path / "result.json").read_text())["episode_length"] == 3
+    enjoy.main([*options, "--output", str(tmp_path / "film.mp4")])
+    assert list(tmp_path.glob("film.*"))
 
 
 def test_only_ppo_runs_can_be_limited(tmp_path, bfm, capsys):
@@ -381,6 +422,25 @@ def test_without_opengl_a_map_is_drawn(tmp_path, bfm):
     assert "no video: rendering needs OpenGL" in done.stdout
     assert (tmp_path / "film.png").stat().st_size > 1000
     assert not (tmp_path / "film.mp4").exists()
+
+
+def test_a_map_shows_each_goal_once():
+    figure = Figure()
+    axes = figure.subplots()
+    first = {
+        "angle": torch.tensor([0.0, 1.0]),
+        "speed": torch.tensor([1.0, 0.0]),
+        "facing": torch.tensor([0.0, 0.0]),
+        "target": torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
+        "line": torch.tensor([[[6.0, -1.0], [6.0, 1.0]]]).repeat(2, 1, 1),
+    }
+    then = {**first, "angle": torch.tensor([0.5, 1.0]), "target": first["target"] + 1.0}
+    enjoy.draw_goals(axes, [first, first, then], paths=np.zeros((3, 2, 2)))
+    points, line = axes.lines
+    assert points.get_xydata().tolist() == [[1, 2], [2, 3], [4, 5], [5, 6]]
+    assert line.get_xydata().tolist() == [[6, -1], [6, 1]]
+    # of the first environment two directions, the other is to stand; of each where to face
+    assert len(axes.patches) == 2 + 2
 
 
 def test_film_refuses_other_formats(tmp_path):

@@ -155,8 +155,8 @@ def test_the_first_goal_starts_with_the_episode_near_the_own_heading():
     angle = torch.linspace(-3.0, 3.0, 500)
     goal = Direction(jump_probability=0.0).sample_goal(facing(angle), None, generator())
     assert rotations.wrap_angle(goal["angle"] - angle).abs().max() <= 1.57
-    assert goal["speed"][goal["speed"] > 0].min() >= 0.8
-    assert goal["speed"].max() <= 1.3
+    assert goal["speed"][goal["speed"] > 0].min() >= 1.0
+    assert goal["speed"].max() <= 1.5
     assert (goal["start"] == 0).all()
     assert (goal["end"] == 199).all()
 

@@ -16,8 +16,6 @@ TARGETS = "targets"
 """Name of the token type."""
 TARGET_STEPS = (1, 4, 8, 16, 30)
 """Control steps ahead of the target poses seen in pre-training."""
-TURN_RATE = 1.2
-"""How fast hand-written prompts turn, rad/s: about the turning clips'."""
 _POS, _ROT, _HEADING, _VELOCITY = 6, 6, 2, 2
 
 
@@ -135,11 +133,8 @@ def heading_speed_targets(
 ) -> Targets:
     """Face ``heading`` and move along ``direction`` at ``speed``, shown on the two far tokens.
 
-    Both turn from where the humanoid faces now no faster than :data:`TURN_RATE`, so that the model
-    is never asked for what no clip shows.
-
     Args:
-        state: current state.
+        state: current state (only its sizes are used).
         heading: (N,), rad, world.
         direction: unit vectors, (N, 2), world.
         speed: (N,), m/s.
@@ -147,23 +142,14 @@ def heading_speed_targets(
     num_envs, bodies = state.pos.shape[:2]
     steps = TARGET_STEPS[-2:]
     shape = (num_envs, len(steps))
-    time_s = torch.tensor(steps) * CONTROL_DT
-
-    def turned(angle: Tensor) -> Tensor:
-        """Angle reached by each token, (N, K), rad."""
-        rest = rotations.wrap_angle(angle - facing).unsqueeze(1)
-        return facing.unsqueeze(1) + rest.clamp(-TURN_RATE * time_s, TURN_RATE * time_s)
-
-    facing = rotations.heading(state.rot[:, 0])
-    along = turned(torch.atan2(direction[:, 1], direction[:, 0]))
     hidden = torch.zeros(*shape, bodies, dtype=torch.bool)
     shown = torch.ones(shape, dtype=torch.bool)
     return Targets(
         pos=state.pos.unsqueeze(1).expand(*shape, -1, -1),
         rot=state.rot.unsqueeze(1).expand(*shape, -1, -1),
-        heading=turned(heading),
-        velocity=rotations.direction_xy(along) * speed.view(-1, 1, 1),
-        time_s=time_s.expand(shape),
+        heading=heading.unsqueeze(1).expand(shape),
+        velocity=(direction * speed.unsqueeze(-1)).unsqueeze(1).expand(*shape, -1),
+        time_s=(torch.tensor(steps) * CONTROL_DT).expand(shape),
         pos_visible=hidden,
         rot_visible=hidden,
         heading_visible=shown,

@@ -19,7 +19,7 @@ _LIGHT_DISTANCE = 10.0  # m
 _DIRECTION_RGBA = (0.1, 0.6, 0.25, 1.0)
 _FACING_RGBA = (0.2, 0.4, 0.9, 1.0)
 _TARGET_RGBA = (0.85, 0.2, 0.15, 0.8)
-_FACING_LENGTH = 0.7  # m
+FACING_LENGTH = 0.7  # m
 _ON_GROUND = 0.03  # m: high enough to be seen
 
 
@@ -74,7 +74,7 @@ class Painter:
         start = np.array([root[0], root[1], _ON_GROUND])
         for key, length, rgba in (
             ("angle", float(goal.get("speed", 0.0)), _DIRECTION_RGBA),
-            ("facing", _FACING_LENGTH, _FACING_RGBA),
+            ("facing", FACING_LENGTH, _FACING_RGBA),
         ):
             if key in goal and length > 1e-3:
                 angle = float(goal[key])
