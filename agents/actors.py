@@ -66,7 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--policy", type=Path, metavar="RUN_DIR", help="run of agents.train whose whole policy acts"
     )
     parser.add_argument(
-        "--no-termination", action="store_true", help="no fall, hit or landing ends an episode"
+        "--termination",
+        action="store_true",
+        help="falls, illegal hits and landings end episodes, as in training",
     )
     parser.add_argument("--env-kwargs", nargs="+", action=StoreDict, metavar="KEY:VALUE")
     parser.add_argument(
@@ -89,9 +91,8 @@ def choose(args: argparse.Namespace) -> Choice:
     """
     _import(args.gym_packages)
     task = _task_of(args.env)
-    kwargs = {"bfm": args.bfm, "prompt": args.prompt, **(args.env_kwargs or {})}
-    if args.no_termination:
-        kwargs["early_termination"] = False
+    kwargs = {"bfm": args.bfm, "prompt": args.prompt, "early_termination": args.termination}
+    kwargs.update(args.env_kwargs or {})
     if args.token not in (None, "none") and (args.policy or args.control in ("joint", "prompt")):
         raise ValueError("--token goes with neither --policy nor --control joint or prompt")
     if args.policy is not None:

@@ -115,14 +115,16 @@ class Demo:
         return results
 
     def _evaluate(self, env_id: str, actor: Any, **settings: Any) -> dict[str, Any]:
-        settings = {**self.env_kwargs, **settings}
+        settings = {**self.env_kwargs, "early_termination": False, **settings}
         episodes = self.episodes
         return evaluate(
             env_id, actor, episodes=episodes, num_envs=episodes, seed=self.seed + 1, **settings
         )
 
     def _film(self, name: str, env_id: str, actor: Any) -> None:
-        settings = {**self.env_kwargs, **({"max_episode_steps": 20} if self.quick else {})}
+        settings = {**self.env_kwargs, "early_termination": False}
+        if self.quick:
+            settings["max_episode_steps"] = 20
         path = film(env_id, actor, self.output / f"{name}.mp4", seed=self.seed + 2, **settings)
         self.files[f"video of {name}"] = path
         if path.suffix == ".mp4":
