@@ -44,6 +44,12 @@ def test_a_published_model_takes_tokens_in_an_environment(bfm, task):
     assert ended >= 3
 
 
+@pytest.mark.parametrize("task", ["Reach", "LongJump", "PathFollowing"])
+def test_tasks_that_know_other_bodies_are_refused(task):
+    with pytest.raises(ValueError, match="is not written for the SMPL humanoid"):
+        make(V1, task)
+
+
 def test_an_episode_begins_with_a_drop_in_the_t_pose():
     env = make(V1)
     env.reset(seed=0)

@@ -58,8 +58,8 @@ class TaskTokenVectorEnv(VectorEnv):
             goals.
 
     Raises:
-        ValueError: unknown task, parameter, control or prompt (the known ones are listed), or
-            ``num_envs`` < 1.
+        ValueError: unknown task, parameter, control or prompt (the known ones are listed),
+            ``num_envs`` < 1, or a task that knows another humanoid than the model's.
         CheckpointError: ``bfm`` cannot be loaded.
     """
 
@@ -89,6 +89,11 @@ class TaskTokenVectorEnv(VectorEnv):
         self.bfm = load_bfm(bfm)
         self.inputs = build_inputs(self.bfm, num_envs)
         self.humanoid = self.inputs.humanoid
+        if getattr(self.task, "humanoid", self.humanoid) is not self.humanoid:
+            raise ValueError(
+                f"task {task!r} is not written for the SMPL humanoid of an official checkpoint; "
+                "allowed with one: direction, steering, strike"
+            )
         self.simulator = MujocoCpu(
             self.humanoid, num_envs, objects=self.task.objects, num_threads=num_threads
         )
