@@ -25,6 +25,7 @@ _SWITCH_MARGIN = 45  # frames left in the new clip
 _PUSH_PROBABILITY = 1.0 / 90.0
 _PUSH_SPEED = 0.3  # m/s, standard deviation
 _STRIDE_S = 0.7  # velocities are averaged over about half a walking cycle
+_COMMAND_SHARE, _COMMAND_STEPS = 0.5, 30  # share of prompts, and how much further ahead they look
 _SPARSE_BODY, _SPARSE_TOKEN = 0.2, 0.5  # chance to show a body's goal, and a token at all
 
 
@@ -84,6 +85,7 @@ class DistillEnv(TrackingEnv):
         self.mode = torch.zeros(num_envs, dtype=torch.long)
         self.shift = torch.zeros(num_envs, 2)
         self.turn = torch.zeros(num_envs)
+        self.ahead = torch.zeros(num_envs, 1, dtype=torch.long)
         count = len(TARGET_STEPS)
         self.pos_visible = torch.zeros(num_envs, count, bodies, dtype=torch.bool)
         self.rot_visible = torch.zeros(num_envs, count, bodies, dtype=torch.bool)
@@ -184,6 +186,10 @@ class DistillEnv(TrackingEnv):
             self._mode_weights, count, replacement=True, generator=self.generator
         )
         self.mode[ids] = mode
+        # users ask for a heading and a speed to be reached, not for those of a second from now
+        command = torch.rand(count, 1, generator=self.generator) < _COMMAND_SHARE
+        command &= (mode == PROMPT_MODES.index("heading_speed")).unsqueeze(-1)
+        self.ahead[ids] = _COMMAND_STEPS * command
         self.show(ids, mode, tokens)
 
     def show(self, ids: Tensor, mode: Tensor, tokens: int) -> None:
@@ -211,15 +217,15 @@ class DistillEnv(TrackingEnv):
     def targets(self) -> Targets:
         """The goals of this step with their visibility, in the reference's frame."""
         steps = torch.tensor(TARGET_STEPS)
-        index = self.library.frame_index(
-            self.clip_ids.unsqueeze(1), self.frame.unsqueeze(1) + steps
-        )  # (N, K)
+        clips, times = self.clip_ids.unsqueeze(1), self.frame.unsqueeze(1) + steps
+        index = self.library.frame_index(clips, times)  # (N, K)
+        later = self.library.frame_index(clips, times + self.ahead)
         frames = self.library.frames
         return Targets(
             pos=frames.pos[index],
             rot=frames.rot[index],
-            heading=rotations.heading(frames.rot[index, 0]),
-            velocity=self._stride_velocity[index],
+            heading=rotations.heading(frames.rot[later, 0]),
+            velocity=self._stride_velocity[later],
             time_s=(steps * CONTROL_DT).expand(index.shape),
             pos_visible=self.pos_visible,
             rot_visible=self.rot_visible,

@@ -16,7 +16,7 @@ from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject
 from tt_gym.tasks.task import Goal, Transition, check_parameters, fallen, root_velocity
 
 PAPER_SPEED_RANGE = (1.2, 6.0)
-"""Speeds of the paper, m/s; the default range is what the shipped model's clips cover."""
+"""Speeds of the paper, m/s; the default range is within what the shipped model's clips cover."""
 
 
 @dataclasses.dataclass(frozen=True)
