@@ -87,13 +87,20 @@ def test_the_reward_away_from_the_reference_by_hand(env):
     reference = env.reference()
     state = with_reference(env)
     aside = dataclasses.replace(state, pos=state.pos + torch.tensor([0.0, 0.1, 0.0]))
-    expected = torch.full((NUM_ENVS,), 0.5 + 0.5 * math.exp(-30 * 0.1**2))
+    expected = torch.full((NUM_ENVS,), 0.6 + 0.4 * math.exp(-30 * 0.1**2))
     torch.testing.assert_close(tracking_reward(aside, reference), expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(tracking_error(aside, reference), torch.full((NUM_ENVS,), 0.1))
     turn = rotations.quat_from_exp_map(torch.tensor([0.0, 0.0, 0.2])).expand_as(state.rot)
     turned = dataclasses.replace(state, rot=rotations.quat_multiply(state.rot, turn))
-    expected = torch.full((NUM_ENVS,), 0.7 + 0.3 * math.exp(-3 * 0.2**2))
+    expected = torch.full((NUM_ENVS,), 0.75 + 0.25 * math.exp(-3 * 0.2**2))
     torch.testing.assert_close(tracking_reward(turned, reference), expected, atol=1e-4, rtol=0)
+    vel = state.vel.clone()
+    vel[:, 0, 0] += 0.3
+    faster = dataclasses.replace(state, vel=vel)
+    bodies = state.vel.shape[1]
+    expected = 0.75 + 0.1 * math.exp(-0.2 * 0.3**2 / bodies) + 0.15 * math.exp(-20 * 0.3**2)
+    expected = torch.full((NUM_ENVS,), expected)
+    torch.testing.assert_close(tracking_reward(faster, reference), expected, atol=1e-4, rtol=0)
 
 
 def test_at_the_exact_reference_all_differences_are_zero(env):
@@ -381,5 +388,10 @@ def test_an_unknown_clip_or_kind_of_file_is_named(tmp_path):
     with pytest.raises(ClipError, match=r"unknown clip 'walk_forwrd'.*walk_forward"):
         load_clips(["walk_forwrd"])
     (tmp_path / "clip.bvh").touch()
-    with pytest.raises(ClipError, match=r"clip\.bvh: unknown kind of clip file; allowed"):
-        load_clips([str(tmp_path / "clip.bvh")])
+    with pytest.raises(ClipError, match=r"clip\.c3d: unknown kind of clip file; allowed"):
+        load_clips([str(tmp_path / "clip.c3d")])
+    with pytest.raises(ClipError, match="no clip in this folder"):
+        load_clips([str(tmp_path)])
+    (tmp_path / "broken.bvh").write_text("HIERARCHY")
+    with pytest.raises(ClipError, match=r"broken\.bvh"):
+        load_clips([str(tmp_path)])
