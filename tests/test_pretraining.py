@@ -387,7 +387,7 @@ def test_a_star_plays_a_clip_faster():
 def test_an_unknown_clip_or_kind_of_file_is_named(tmp_path):
     with pytest.raises(ClipError, match=r"unknown clip 'walk_forwrd'.*walk_forward"):
         load_clips(["walk_forwrd"])
-    (tmp_path / "clip.bvh").touch()
+    (tmp_path / "clip.c3d").touch()
     with pytest.raises(ClipError, match=r"clip\.c3d: unknown kind of clip file; allowed"):
         load_clips([str(tmp_path / "clip.c3d")])
     with pytest.raises(ClipError, match="no clip in this folder"):
