@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tt_gym import rotations
-from tt_gym.bfm.pretrained_model import load_bfm
+from tt_gym.bfm.pretrained_model import SHIPPED, load_bfm
 from tt_gym.bfm.targets import TARGET_STEPS
 from tt_gym.checkpoint import CheckpointError, load_checkpoint
 from tt_gym.humanoids import DEEPMIMIC
@@ -325,6 +325,37 @@ def test_distillation_writes_a_model_for_the_environments(tiny_tracker, library,
     assert differences(dict(run.model.state_dict()), dict(saved.state_dict())) == []
     # the statistics were taken from the first round, so a state is about standard
     assert saved.normalizers["state"].mean.abs().max() > 0.1
+
+
+@pytest.mark.usefixtures("tiny_rounds")
+def test_distillation_starts_from_a_model_that_acts_from_the_first_round(
+    tiny_tracker, library, tmp_path
+):
+    run = distill.Distiller(
+        load_tracker(tiny_tracker), library, tmp_path, seed=0, init=Path(SHIPPED)
+    )
+    assert differences(run.model.state_dict(), load_bfm().state_dict()) == []
+    run.env.reset()
+    samples = run.gather()
+    student = run.act({key: value[:8] for key, value in samples.items()})
+    assert (student - samples["label"][:8]).abs().max() > 1e-3
+    before = run.model.normalizers["state"].mean.clone()
+    run.run(0.1)
+    assert torch.equal(run.model.normalizers["state"].mean, before)
+
+
+def test_commands_show_a_later_heading_and_velocity(library):
+    env = prompted(library, "heading_speed")
+    shown = env.targets()
+    env.ahead[:] = 30
+    later = env.targets()
+    index = library.frame_index(
+        env.clip_ids.unsqueeze(1), env.frame.unsqueeze(1) + 30 + torch.tensor(TARGET_STEPS)
+    )
+    expected = rotations.heading(library.frames.rot[index, 0])
+    torch.testing.assert_close(later.heading, expected)
+    assert torch.equal(later.pos, shown.pos)
+    assert torch.equal(later.time_s, shown.time_s)
 
 
 @pytest.mark.usefixtures("tiny_rounds")

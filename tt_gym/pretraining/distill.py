@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from tt_gym.bfm.maskedmimic import MaskedMimic, mlp
-from tt_gym.bfm.pretrained_model import default_config, save_bfm
+from tt_gym.bfm.pretrained_model import default_config, load_bfm, save_bfm
 from tt_gym.bfm.targets import (
     TARGETS,
     Targets,
@@ -31,7 +31,13 @@ from tt_gym.bfm.targets import (
     visible_tokens,
 )
 from tt_gym.bfm.tokens import mirror_state, observe_state
-from tt_gym.checkpoint import load_checkpoint, optimizer_state, restore_optimizer, save_checkpoint
+from tt_gym.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    optimizer_state,
+    restore_optimizer,
+    save_checkpoint,
+)
 from tt_gym.humanoids import DEEPMIMIC, Humanoid
 from tt_gym.motions.library import MotionLibrary
 from tt_gym.pretraining.clips import load_clips
@@ -84,10 +90,20 @@ class Distiller:
         library: clips to act in.
         run_dir: checkpoint, weights and TensorBoard events.
         seed: of everything random.
+        init: model file to start from; the student acts by itself from the first round then.
+
+    Raises:
+        CheckpointError: ``init`` cannot be loaded or has other sizes.
     """
 
     def __init__(
-        self, tracker: Tracker, library: MotionLibrary, run_dir: Path, *, seed: int
+        self,
+        tracker: Tracker,
+        library: MotionLibrary,
+        run_dir: Path,
+        *,
+        seed: int,
+        init: Path | None = None,
     ) -> None:
         torch.manual_seed(seed)
         self.tracker, self.run_dir = tracker, run_dir
@@ -95,6 +111,13 @@ class Distiller:
         self.env = DistillEnv(MujocoCpu(self.humanoid, NUM_ENVS), library, seed=seed)
         config = default_config(self.humanoid)
         self.model = MaskedMimic(config)
+        self.expert_rounds, self.fitted = EXPERT_ROUNDS, False
+        if init is not None:
+            start = load_bfm(init)
+            if start.config != config:
+                raise CheckpointError(f"{init}: --init needs a model of the sizes trained here")
+            self.model.load_state_dict(start.state_dict())
+            self.expert_rounds, self.fitted = 0, True
         sizes = {item.name: item for item in config.token_types}
         self.posterior = Posterior(
             self.humanoid, sizes["state"].width, sizes[TARGETS].count, config.latent_size
@@ -110,7 +133,7 @@ class Distiller:
     def gather(self) -> Samples:
         """Act for one round and return its labelled samples."""
         rows: dict[str, list[Tensor]] = defaultdict(list)
-        expert_share = max(0.0, 1.0 - self.round / EXPERT_ROUNDS)
+        expert_share = max(0.0, self.expert_rounds - self.round) / EXPERT_ROUNDS
         for _ in range(STEPS_PER_ROUND):
             state = self.env.view()
             targets = self.env.targets()
@@ -141,15 +164,11 @@ class Distiller:
     @torch.no_grad()
     def act(self, sample: Samples) -> Tensor:
         """The student's PD target."""
-        if not self.model_is_fitted():
+        if not self.fitted:
             return sample["label"]
         state = self.model.normalize("state", sample["state"])
         goals = {TARGETS: (sample["targets"] * sample["mask"], sample["visible"])}
         return self.model(state, goals)
-
-    def model_is_fitted(self) -> bool:
-        """Whether the input statistics have been taken."""
-        return self.round > 0
 
     def loss(self, sample: Samples) -> dict[str, Tensor]:
         """Terms of the loss on one minibatch, mirrored half of the time."""
@@ -201,8 +220,9 @@ class Distiller:
                 decay = min(1.0, 2.0 - 2.0 * fraction)
                 group["lr"] = LEARNING_RATE[1] + (LEARNING_RATE[0] - LEARNING_RATE[1]) * decay
             self.buffer.append(self.gather())
-            if not self.model_is_fitted():
+            if not self.fitted:
                 self.model.normalizers["state"].fit(self.buffer[0]["state"])  # type: ignore[operator]
+                self.fitted = True
             terms = self.update(low_precision=fraction < LOW_PRECISION_UNTIL)
             self.round += 1
             now = time.monotonic()
@@ -252,7 +272,7 @@ class Distiller:
         self.model.load_state_dict(saved["model"])
         self.posterior.load_state_dict(saved["posterior"])
         restore_optimizer(self.optimizer, saved["optimizer"])
-        self.round, self.trained_s = saved["round"], saved["trained_s"]
+        self.round, self.trained_s, self.fitted = saved["round"], saved["trained_s"], True
         torch.set_rng_state(saved["torch_rng"])
         print(f"continuing {self.checkpoint} after {self.trained_s:.0f} s")
 
@@ -275,9 +295,11 @@ def main() -> None:
     parser.add_argument("--run-dir", type=Path, default=Path("runs/distill"))
     parser.add_argument("--minutes", type=float, default=20.0, help="training time in all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--init", type=Path, help="start from this model instead of from scratch")
     args = parser.parse_args()
     library = MotionLibrary(DEEPMIMIC, load_clips(args.clips))
-    distiller = Distiller(load_tracker(args.tracker), library, args.run_dir, seed=args.seed)
+    tracker = load_tracker(args.tracker)
+    distiller = Distiller(tracker, library, args.run_dir, seed=args.seed, init=args.init)
     distiller.resume()
     distiller.run(60.0 * args.minutes)
     print(f"model: {args.run_dir / 'bfm.safetensors'}")
