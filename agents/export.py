@@ -54,6 +54,8 @@ def describe(model: BaseAlgorithm, *, command: str, wall_clock_s: float) -> Toke
     """Where the token of a model in training comes from."""
     env = native_env(model.get_env())
     assert env.spec is not None
+    if not (env.prompt is None or isinstance(env.prompt, str)):
+        raise ValueError(f"a token file holds prompts by name only, got {env.prompt!r}")
     return TokenMetadata(
         env_id=env.spec.id,
         task=env.spec.kwargs["task"],

@@ -549,7 +549,7 @@ def test_a_batch_of_nobody_is_refused(bfm, num_envs):
     ("settings", "message"),
     [
         ({"control": "tokens"}, "unknown control 'tokens'; known: token, joint, prompt"),
-        ({"prompt": "jump"}, "unknown prompt 'jump' for task 'direction'; known: heading_speed"),
+        ({"prompt": "jump"}, "unknown prompt 'jump' for task Direction; known: heading_speed"),
         ({"render_mode": "human"}, "unknown render_mode 'human'"),
         ({"sped_range": (1, 2)}, "'sped_range'; did you mean 'speed_range'"),
         ({"speed_range": (2.0, 1.0)}, r"parameter speed_range=\(2.0, 1.0\) is not allowed"),

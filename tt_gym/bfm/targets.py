@@ -139,19 +139,35 @@ def heading_speed_targets(
         direction: unit vectors, (N, 2), world.
         speed: (N,), m/s.
     """
-    num_envs, bodies = state.pos.shape[:2]
-    steps = TARGET_STEPS[-2:]
+    num_envs, steps = len(state.pos), TARGET_STEPS[-2:]
     shape = (num_envs, len(steps))
-    hidden = torch.zeros(*shape, bodies, dtype=torch.bool)
     shown = torch.ones(shape, dtype=torch.bool)
-    return Targets(
-        pos=state.pos.unsqueeze(1).expand(*shape, -1, -1),
-        rot=state.rot.unsqueeze(1).expand(*shape, -1, -1),
+    return dataclasses.replace(
+        hidden_targets(state, (torch.tensor(steps) * CONTROL_DT).expand(shape)),
         heading=heading.unsqueeze(1).expand(shape),
         velocity=(direction * speed.unsqueeze(-1)).unsqueeze(1).expand(*shape, -1),
-        time_s=(torch.tensor(steps) * CONTROL_DT).expand(shape),
-        pos_visible=hidden,
-        rot_visible=hidden,
         heading_visible=shown,
         velocity_visible=shown,
+    )
+
+
+def hidden_targets(state: BodyState, time_s: Tensor) -> Targets:
+    """Targets of which nothing is shown yet; every tensor may be written to.
+
+    Args:
+        state: current state (only its sizes are used).
+        time_s: times from now, (N, K).
+    """
+    shape, bodies = time_s.shape, state.pos.shape[1]
+    hidden = torch.zeros(*shape, bodies, dtype=torch.bool)
+    return Targets(
+        pos=state.pos.unsqueeze(1).repeat(1, shape[1], 1, 1),
+        rot=state.rot.unsqueeze(1).repeat(1, shape[1], 1, 1),
+        heading=torch.zeros(shape),
+        velocity=torch.zeros(*shape, 2),
+        time_s=time_s,
+        pos_visible=hidden,
+        rot_visible=hidden.clone(),
+        heading_visible=torch.zeros(shape, dtype=torch.bool),
+        velocity_visible=torch.zeros(shape, dtype=torch.bool),
     )

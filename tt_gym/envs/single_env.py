@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from tt_gym.bfm.prompts import Prompt
 from tt_gym.envs.vector_env import TaskTokenVectorEnv
 
 
@@ -60,6 +61,10 @@ class TaskTokenEnv(gymnasium.Env):
         """RGB picture (H, W, 3) uint8, None without ``rgb_array``."""
         pictures = self.batch.render()
         return None if pictures is None else pictures[0]
+
+    def set_prompt(self, prompt: str | Prompt | None) -> None:
+        """Show another prompt; see :meth:`TaskTokenVectorEnv.set_prompt`."""
+        self.batch.set_prompt(prompt)
 
     def close(self) -> None:
         """Release the renderer."""

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from tt_gym.bfm.inputs import build_inputs
 from tt_gym.bfm.pretrained_model import load_bfm
+from tt_gym.bfm.prompts import Moment, Prompt, names_in, own_copy, schedules_in
+from tt_gym.bfm.targets import Targets
 from tt_gym.bfm.tokens import state_size
 from tt_gym.envs.outcomes import Outcomes
 from tt_gym.envs.start_states import sample_start_states
@@ -46,7 +48,8 @@ class TaskTokenVectorEnv(VectorEnv):
         control: ``token``; ``joint``: the action is the PD target divided by
             :data:`JOINT_SCALE`, no model takes part; ``prompt``: the frozen model acts on the
             prompt alone and the action is ignored.
-        prompt: name of one of the task's hand-written prompts to show beside the token.
+        prompt: shown beside the token: name of one of the task's hand-written prompts, or one of
+            :mod:`tt_gym.bfm.prompts`. See :meth:`set_prompt`.
         bfm: path of a model file, None for the shipped one. A published MaskedMimic checkpoint
             brings the SMPL humanoid with it (24 bodies, 69 degrees of freedom).
         early_termination: end episodes that failed (falls, illegal hits); the paper does so in
@@ -70,7 +73,7 @@ class TaskTokenVectorEnv(VectorEnv):
         task: str,
         max_episode_steps: int | None = 300,
         control: Control = "token",
-        prompt: str | None = None,
+        prompt: str | Prompt | None = None,
         bfm: str | None = None,
         early_termination: bool = True,
         render_mode: str | None = None,
@@ -83,9 +86,6 @@ class TaskTokenVectorEnv(VectorEnv):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"unknown render_mode {render_mode!r}; known: 'rgb_array', None")
         self.task = build_task(task, **parameters)
-        if prompt is not None and prompt not in self.task.prompts:
-            known = ", ".join(self.task.prompts)
-            raise ValueError(f"unknown prompt {prompt!r} for task {task!r}; known: {known}")
         self.bfm = load_bfm(bfm)
         self.inputs = build_inputs(self.bfm, num_envs)
         self.humanoid = self.inputs.humanoid
@@ -97,7 +97,8 @@ class TaskTokenVectorEnv(VectorEnv):
         self.simulator = MujocoCpu(
             self.humanoid, num_envs, objects=self.task.objects, num_threads=num_threads
         )
-        self.num_envs, self.control, self.prompt = num_envs, control, prompt
+        self.num_envs, self.control = num_envs, control
+        self.set_prompt(prompt)
         self.max_steps = max_episode_steps
         self.early_termination, self.render_mode, self.autoreset = (
             early_termination,
@@ -216,6 +217,21 @@ class TaskTokenVectorEnv(VectorEnv):
             self._renderer.draw(index, self._goal(index)) for index in range(self.num_envs)
         )
 
+    def set_prompt(self, prompt: str | Prompt | None) -> None:
+        """Show another prompt from the next step on; the environment works on a copy of it.
+
+        Raises:
+            ValueError: it names a prompt that the task does not have.
+            TypeError: it is no prompt.
+        """
+        for name in names_in(prompt):
+            if name not in self.task.prompts:
+                known = ", ".join(self.task.prompts) or "none"
+                task = type(self.task).__name__
+                raise ValueError(f"unknown prompt {name!r} for task {task}; known: {known}")
+        self._prompt = own_copy(prompt)
+        self.prompt = prompt
+
     def close_extras(self, **kwargs: Any) -> None:
         """Release the renderer."""
         if self._renderer is not None:
@@ -230,14 +246,18 @@ class TaskTokenVectorEnv(VectorEnv):
             return actions * JOINT_SCALE
         with torch.no_grad():
             state, targets = self.simulator.state, None
-            if self.prompt is not None:
-                targets = self.task.build_prompt(self.prompt, state, self.goal)
+            if self._prompt is not None:
+                moment = Moment(state, self.steps, self.humanoid, self._task_prompt)
+                targets = self._prompt.targets(moment)
             seen = self.inputs.observe(state, targets)
             token = actions * TOKEN_SCALE if self.control == "token" else None
             mean, _ = self.bfm.prior(seen.state, seen.goals, token)
             action = self.bfm.decode(seen.decoder_input, mean)
             self.inputs.remember(state, action)
             return self.bfm.pd_target(action)
+
+    def _task_prompt(self, name: str) -> Targets:
+        return self.task.build_prompt(name, self.simulator.state, self.goal)
 
     def _checked(self, actions: np.ndarray) -> Tensor:
         actions = np.asarray(actions, dtype=np.float32)
@@ -345,6 +365,7 @@ class TaskTokenVectorEnv(VectorEnv):
             "steps": self.steps.clone(),
             "goal": dict(self.goal),
             "outcomes": self.outcomes.get_state(),
+            "prompt": [schedule.current for schedule in schedules_in(self._prompt)],
         }
 
     def set_state(self, saved: dict[str, Any]) -> None:
@@ -361,6 +382,11 @@ class TaskTokenVectorEnv(VectorEnv):
         self.steps = saved["steps"].clone()
         self.goal = {key: value.clone() for key, value in saved["goal"].items()}
         self.outcomes.set_state(saved["outcomes"])
+        # files written before prompts could be schedules have none
+        for schedule, current in zip(
+            schedules_in(self._prompt), saved.get("prompt", ()), strict=True
+        ):
+            schedule.current = current.clone()
 
 
 def _root_only(state: BodyState, qpos: Tensor) -> BodyState:

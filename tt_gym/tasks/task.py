@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from tt_gym.bfm.targets import TARGET_STEPS, Targets
+from tt_gym.bfm.targets import TARGET_STEPS, Targets, hidden_targets
 from tt_gym.humanoids import Humanoid
 from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject
 
@@ -159,24 +159,11 @@ def position_targets(state: BodyState, body: int, pos: Tensor) -> Targets:
         body: index of the body.
         pos: its position at the times of the last two ``TARGET_STEPS``, (N, 2, 3), m, world.
     """
-    steps = torch.tensor(TARGET_STEPS[-2:])
-    shape, bodies = (len(pos), len(steps)), state.pos.shape[1]
-    every_pos = state.pos.unsqueeze(1).repeat(1, len(steps), 1, 1)
-    every_pos[:, :, body] = pos
-    shown = torch.zeros(*shape, bodies, dtype=torch.bool)
-    shown[:, :, body] = True
-    hidden = torch.zeros(shape, dtype=torch.bool)
-    return Targets(
-        pos=every_pos,
-        rot=state.rot.unsqueeze(1).expand(*shape, -1, -1),
-        heading=torch.zeros(shape),
-        velocity=torch.zeros(*shape, 2),
-        time_s=(steps * CONTROL_DT).expand(shape),
-        pos_visible=shown,
-        rot_visible=torch.zeros_like(shown),
-        heading_visible=hidden,
-        velocity_visible=hidden,
-    )
+    time_s = CONTROL_DT * torch.tensor(TARGET_STEPS[-2:]).expand(len(pos), -1)
+    targets = hidden_targets(state, time_s)
+    targets.pos[:, :, body] = pos
+    targets.pos_visible[:, :, body] = True
+    return targets
 
 
 def check_parameters(task: Any, **conditions: bool) -> None:

@@ -1,0 +1,199 @@
+import math
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+import tt_gym  # noqa: F401
+from tt_gym.bfm.prompts import (
+    HeadingSpeed,
+    JointGoal,
+    Moment,
+    Rule,
+    Schedule,
+    TaskPrompt,
+    Together,
+    after,
+    near_object,
+)
+
+NUM_ENVS = 6
+DIRECTION, STRIKE = "TTDirection-v0", "TTStrike-v0"
+
+
+def make(bfm, prompt=None, env_id=DIRECTION, num_envs=NUM_ENVS, **settings):
+    settings = {"control": "prompt", **settings}
+    return gymnasium.make_vec(env_id, num_envs=num_envs, bfm=bfm, prompt=prompt, **settings)
+
+
+def run(env, steps, seed=0):
+    env.reset(seed=seed)
+    idle = np.zeros(env.action_space.shape, np.float32)
+    for _ in range(steps):
+        env.step(idle)
+    return env.simulator.state
+
+
+def moment_of(env):
+    return Moment(env.simulator.state, env.steps, env.humanoid, env._task_prompt)
+
+
+@pytest.fixture
+def env(bfm):
+    env = make(bfm)
+    env.reset(seed=0)
+    return env
+
+
+def test_a_heading_and_speed_equal_the_tasks_own_prompt(bfm, env):
+    goal = env.goal
+    same = HeadingSpeed(heading=goal["angle"], speed=goal["speed"])
+    ours, tasks = (prompt.targets(moment_of(env)) for prompt in (same, TaskPrompt("heading_speed")))
+    torch.testing.assert_close(ours.velocity, tasks.velocity)
+    assert torch.equal(ours.heading, tasks.heading)
+    a, b = make(bfm, "heading_speed"), make(bfm, same)
+    assert torch.equal(run(a, 5).pos, run(b, 5).pos)
+
+
+def test_rows_differ_by_environment(bfm):
+    speeds = torch.tensor([0.0, 1.5]).repeat(NUM_ENVS // 2)
+    state = run(make(bfm, HeadingSpeed(heading=0.0, speed=speeds), early_termination=False), 90)
+    travel = state.pos[:, 0, 0]
+    assert float(travel[1::2].mean()) > float(travel[::2].mean()) + 0.5
+
+
+def test_a_direction_other_than_the_heading_turns_the_velocity(env):
+    targets = HeadingSpeed(heading=0.0, speed=2.0, direction=math.pi / 2).targets(moment_of(env))
+    torch.testing.assert_close(
+        targets.velocity, torch.tensor([0.0, 2.0]).expand_as(targets.velocity), atol=1e-6, rtol=0
+    )
+    assert float(targets.heading.abs().max()) == 0.0
+
+
+def test_a_joint_goal_shows_that_body_alone(env):
+    targets = JointGoal("right_wrist", pos=(0.4, -0.2, 1.1)).targets(moment_of(env))
+    body = env.humanoid.body_names.index("right_wrist")
+    assert targets.pos_visible[:, :, body].all()
+    assert int(targets.pos_visible.sum()) == NUM_ENVS * targets.time_s.shape[1]
+    torch.testing.assert_close(targets.pos[2, 0, body], torch.tensor([0.4, -0.2, 1.1]))
+    hidden = (targets.rot_visible, targets.heading_visible, targets.velocity_visible)
+    assert not any(bool(item.any()) for item in hidden)
+
+
+def test_a_dated_goal_is_hidden_counted_down_and_held(env):
+    prompt = JointGoal("head" if "head" in env.humanoid.body_names else "neck", (0, 0, 1), at_s=2.0)
+    seen = {}
+    for steps in (0, 29, 30, 45, 59, 60, 90):
+        env.steps = torch.full((NUM_ENVS,), steps)
+        targets = prompt.targets(moment_of(env))
+        shown = targets.pos_visible.any(dim=-1)[0]
+        seen[steps] = [round(float(time), 3) for time in targets.time_s[0][shown]]
+    assert seen[0] == seen[29] == []
+    assert seen[30] == [1.0]
+    assert seen[45] == [0.5]
+    assert seen[59] == [0.033]
+    assert len(seen[60]) == 2
+    assert seen[60] == seen[90]
+
+
+def test_together_shows_the_tokens_of_all(env):
+    parts = ("heading_speed", JointGoal("right_wrist", pos=(0.4, -0.2, 1.1)))
+    targets = Together(parts).targets(moment_of(env))
+    assert targets.time_s.shape[1] == 4
+    assert targets.velocity_visible.any(dim=0).tolist() == [True, True, False, False]
+    assert targets.pos_visible.any(dim=2).any(dim=0).tolist() == [False, False, True, True]
+
+
+def test_a_hidden_prompt_changes_nothing(bfm):
+    late = Schedule({"wait": None, "go": "heading_speed"}, [Rule("wait", "go", after(1.0))])
+    with_prompt, without = make(bfm, late), make(bfm)
+    torch.testing.assert_close(run(with_prompt, 20).pos, run(without, 20).pos, atol=1e-4, rtol=0)
+
+
+def test_a_schedule_moves_on_by_environment_and_begins_again_with_each_episode(bfm):
+    plan = Schedule(
+        {"approach": "heading_speed", "stop": HeadingSpeed(heading=0.0, speed=0.0)},
+        [Rule("approach", "stop", near_object(1.0))],
+    )
+    env = make(bfm, plan, env_id=STRIKE, num_envs=16, max_episode_steps=40)
+    env.reset(seed=1)
+    idle = np.zeros(env.action_space.shape, np.float32)
+    env.step(idle)
+    own = env._prompt
+    distance = (env.simulator.state.object_pos[:, 0] - env.simulator.state.pos[:, 0])[:, :2]
+    assert "approach" in own.state_names()
+    env.simulator.state.object_pos[0, 0, :2] = env.simulator.state.pos[0, 0, :2]
+    env.step(idle)
+    assert own.state_names()[0] == "stop"
+    far = (distance.norm(dim=-1) > 2.0).nonzero().flatten()
+    assert all(own.state_names()[index] == "approach" for index in far.tolist())
+    assert len(plan.current) == 0  # the environment works on a copy
+    for _ in range(42):
+        env.step(idle)
+    assert bool((env.steps < 10).any())
+    restarted = (env.steps < 3).nonzero().flatten().tolist()
+    near = near_object(1.0)(moment_of(env))
+    assert all(own.state_names()[index] == "approach" for index in restarted if not near[index])
+
+
+def test_a_prompt_can_change_while_running(bfm):
+    env = make(bfm, HeadingSpeed(0.0, 0.0))
+    run(env, 5)
+    env.set_prompt(None)
+    assert env.prompt is None
+    env.set_prompt(HeadingSpeed(0.0, 1.0))
+    env.step(np.zeros(env.action_space.shape, np.float32))
+    single = gymnasium.make(DIRECTION, bfm=bfm, prompt=HeadingSpeed(0.0, 1.0))
+    single.reset(seed=0)
+    single.unwrapped.set_prompt("heading_speed")
+    single.step(single.action_space.sample())
+
+
+def test_a_schedule_survives_a_checkpoint(bfm):
+    plan = Schedule({"a": None, "b": "heading_speed"}, [Rule("a", "b", after(0.2))])
+    first, second = make(bfm, plan), make(bfm, plan)
+    run(first, 10)
+    second.reset(seed=5)
+    second.set_state(first.get_state())
+    assert second._prompt.state_names() == ["b"] * NUM_ENVS
+    idle = np.zeros(first.action_space.shape, np.float32)
+    for _ in range(3):
+        ours, theirs = first.step(idle)[0], second.step(idle)[0]
+    assert np.array_equal(ours["state"], theirs["state"])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "error", "message"),
+    [
+        (3.0, TypeError, "prompt must be a name, a prompt or None, got 3.0"),
+        (Together(("walk",)), ValueError, "unknown prompt 'walk' for task Direction; known"),
+    ],
+)
+def test_wrong_prompts_are_refused_at_once(bfm, prompt, error, message):
+    with pytest.raises(error, match=message):
+        make(bfm, prompt)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (
+            HeadingSpeed(heading=torch.zeros(2), speed=1.0),
+            r"heading must have shape \(\) or \(6,\)",
+        ),
+        (HeadingSpeed(heading=math.nan, speed=1.0), "heading must be finite, got nan"),
+        (JointGoal("right_hand", pos=(0, 0, 1)), "unknown body 'right_hand'; known: root, chest"),
+        (JointGoal("neck", pos=(0, 1)), r"pos must have shape \(3,\) or \(6, 3\), got \(2,\)"),
+    ],
+)
+def test_wrong_values_are_named(env, prompt, message):
+    with pytest.raises(ValueError, match=message):
+        prompt.targets(moment_of(env))
+
+
+def test_a_joint_goal_and_a_schedule_need_something_to_say():
+    with pytest.raises(ValueError, match="give pos, rot or both"):
+        JointGoal("neck")
+    with pytest.raises(ValueError, match="unknown state 'kick'; known: walk"):
+        Schedule({"walk": None}, [Rule("walk", "kick", after(1.0))])
