@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import gymnasium
@@ -16,6 +17,8 @@ from tt_gym.bfm.inputs import build_inputs
 from tt_gym.bfm.pretrained_model import load_bfm
 from tt_gym.bfm.tokens import state_size
 from tt_gym.envs.outcomes import Outcomes
+from tt_gym.envs.perturbations import Perturbations, build_perturbations
+from tt_gym.envs.perturber import Perturber
 from tt_gym.envs.start_states import sample_start_states
 from tt_gym.simulation import BodyState, MujocoCpu
 from tt_gym.tasks import Goal, Transition, build_task
@@ -51,6 +54,8 @@ class TaskTokenVectorEnv(VectorEnv):
             brings the SMPL humanoid with it (24 bodies, 69 degrees of freedom).
         early_termination: end episodes that failed (falls, illegal hits); the paper does so in
             training only.
+        perturbations: what is harder than usual, also as a dict; see
+            :class:`~tt_gym.envs.perturbations.Perturbations`.
         render_mode: ``rgb_array`` or None.
         num_threads: physics threads, 0 for all cores.
         autoreset: restart finished environments in the same step.
@@ -58,8 +63,9 @@ class TaskTokenVectorEnv(VectorEnv):
             goals.
 
     Raises:
-        ValueError: unknown task, parameter, control or prompt (the known ones are listed),
-            ``num_envs`` < 1, or a task that knows another humanoid than the model's.
+        ValueError: unknown task, parameter, control, prompt or perturbation (the known ones are
+            listed), a value that is not allowed, ``num_envs`` < 1, or a task that knows another
+            humanoid than the model's.
         CheckpointError: ``bfm`` cannot be loaded.
     """
 
@@ -73,6 +79,7 @@ class TaskTokenVectorEnv(VectorEnv):
         prompt: str | None = None,
         bfm: str | None = None,
         early_termination: bool = True,
+        perturbations: Perturbations | Mapping[str, Any] | None = None,
         render_mode: str | None = None,
         num_threads: int = 0,
         autoreset: bool = True,
@@ -83,6 +90,7 @@ class TaskTokenVectorEnv(VectorEnv):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"unknown render_mode {render_mode!r}; known: 'rgb_array', None")
         self.task = build_task(task, **parameters)
+        perturbed = build_perturbations(perturbations)
         if prompt is not None and prompt not in self.task.prompts:
             known = ", ".join(self.task.prompts)
             raise ValueError(f"unknown prompt {prompt!r} for task {task!r}; known: {known}")
@@ -97,6 +105,7 @@ class TaskTokenVectorEnv(VectorEnv):
         self.simulator = MujocoCpu(
             self.humanoid, num_envs, objects=self.task.objects, num_threads=num_threads
         )
+        self.perturber = Perturber(perturbed, self.simulator) if perturbed.ranges() else None
         self.num_envs, self.control, self.prompt = num_envs, control, prompt
         self.max_steps = max_episode_steps
         self.early_termination, self.render_mode, self.autoreset = (
@@ -146,6 +155,8 @@ class TaskTokenVectorEnv(VectorEnv):
         if seed is not None or not self._seeded:
             for generator in (self.start_generator, self.goal_generator):
                 generator.manual_seed(int(self.np_random.integers(2**62)))
+            if self.perturber is not None:
+                self.perturber.seed(self.np_random)
             self._seeded = True
         mask = (options or {}).get("reset_mask")
         if mask is None:
@@ -167,7 +178,12 @@ class TaskTokenVectorEnv(VectorEnv):
         """
         pd_target = self.pd_target(self._checked(actions))
         before = self.simulator.state
+        if self.perturber is not None:
+            pd_target = self.perturber.delay(pd_target)
+            self.perturber.push()
         after = self.simulator.step(pd_target)
+        if self.perturber is not None:
+            self.perturber.draw_noise()
         self.steps = self.steps + 1
         transition = Transition(before, after, self.steps)
         diverged = self.simulator.diverged
@@ -229,7 +245,7 @@ class TaskTokenVectorEnv(VectorEnv):
         if self.control == "joint":
             return actions * JOINT_SCALE
         with torch.no_grad():
-            state, targets = self.simulator.state, None
+            state, targets = self._measured(), None
             if self.prompt is not None:
                 targets = self.task.build_prompt(self.prompt, state, self.goal)
             seen = self.inputs.observe(state, targets)
@@ -258,8 +274,13 @@ class TaskTokenVectorEnv(VectorEnv):
     def _model_state(self, state: BodyState) -> Tensor:
         return self.bfm.normalize("state", self.inputs.observe_state(state))
 
-    def _observe(self) -> dict[str, np.ndarray]:
+    def _measured(self) -> BodyState:
+        """The state as policy and model see it."""
         state = self.simulator.state
+        return state if self.perturber is None else self.perturber.measure(state)
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        state = self._measured()
         return {
             "task": self.task.observe(state, self.goal).numpy(),
             "state": self._model_state(state).numpy(),
@@ -276,6 +297,8 @@ class TaskTokenVectorEnv(VectorEnv):
             state = _root_only(self.simulator.state[ids], qpos)
             poses = self.task.sample_objects(state, self.start_generator)
             qpos[:, self.humanoid.nq :] = poses.flatten(1)
+        if self.perturber is not None:
+            qpos = self.perturber.begin_episodes(ids, qpos)
         self.simulator.reset(ids, qpos, qvel)
         self.inputs.restart(ids, self.simulator.state)
         self.steps[ids] = 0
@@ -337,7 +360,9 @@ class TaskTokenVectorEnv(VectorEnv):
 
     def get_state(self) -> dict[str, Any]:
         """Everything the environment remembers, as checkpoint content."""
+        saved = {} if self.perturber is None else {"perturber": self.perturber.get_state()}
         return {
+            **saved,
             "physics": torch.from_numpy(self.simulator.get_state()),
             "inputs": self.inputs.get_state(),
             "start_generator": self.start_generator.get_state(),
@@ -351,8 +376,10 @@ class TaskTokenVectorEnv(VectorEnv):
         """Continue exactly where :meth:`get_state` was taken.
 
         Raises:
-            ValueError: it was taken with another ``num_envs`` or model.
+            ValueError: it was taken with another ``num_envs``, model or perturbations.
         """
+        if self.perturber is not None:
+            self.perturber.set_state(saved.get("perturber", {"values": {}}))
         self.simulator.set_state(saved["physics"].numpy())
         self.inputs.set_state(saved["inputs"])
         self.start_generator.set_state(saved["start_generator"])
