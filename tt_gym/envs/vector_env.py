@@ -39,7 +39,9 @@ class TaskTokenVectorEnv(VectorEnv):
     Action: ``Box(-1, 1, (E,))``, the task token divided by :data:`TOKEN_SCALE`.
 
     Info: ``is_success``, ``diverged``, ``goals`` and ``goals_succeeded`` (measured goals so far),
-    ``reward/<term>`` and ``task/<metric>`` (means over the episode); at the end of an episode under
+    ``reward/<term>`` and ``task/<metric>`` (means over the episode), ``goal_over`` (a new goal has
+    just begun), ``condition/<name>`` (how hard the goal of this step was, see the task's
+    ``condition``, and what perturbations were drawn); at the end of an episode under
     ``final_info``.
 
     Args:
@@ -123,6 +125,7 @@ class TaskTokenVectorEnv(VectorEnv):
         self._seeded = False
         self.steps = torch.zeros(num_envs, dtype=torch.long)
         self.goal: Goal = {}
+        self.conditions: dict[str, Tensor] = {}
         self.outcomes = Outcomes(num_envs, at_end=self.task.success_at_end)
         self._renderer: Any = None
 
@@ -204,9 +207,10 @@ class TaskTokenVectorEnv(VectorEnv):
 
         goal_over = self.task.goal_is_over(self.goal, self.steps) & ~done
         self.outcomes.close_goals(goal_over)
+        of_goal = {"goal_over": goal_over, **self._conditions()}
         self._renew_goals(goal_over)
         left = self._goals_left()
-        info = self._info(self.outcomes.summary(terminated, left, diverged))
+        info = self._info({**self.outcomes.summary(terminated, left, diverged), **of_goal})
         observations = self._observe()
         if self.autoreset and bool(done.any()):
             info = self._final(info, observations, done.numpy())
@@ -320,11 +324,22 @@ class TaskTokenVectorEnv(VectorEnv):
             self._write_goal(ids, {key: value[ids] for key, value in fresh.items()})
 
     def _write_goal(self, ids: Tensor, fresh: Goal) -> None:
+        """New goals, and how hard they are from the states in which they begin."""
+        self._write(self.goal, ids, fresh)
+        self._write(self.conditions, ids, self.task.condition(self.simulator.state[ids], fresh))
+
+    def _write(self, kept: dict[str, Tensor], ids: Tensor, fresh: dict[str, Tensor]) -> None:
         for key, value in fresh.items():
-            if key not in self.goal:
-                self.goal[key] = torch.zeros(self.num_envs, *value.shape[1:], dtype=value.dtype)
-            self.goal[key] = self.goal[key].clone()
-            self.goal[key][ids] = value
+            if key not in kept:
+                kept[key] = torch.zeros(self.num_envs, *value.shape[1:], dtype=value.dtype)
+            kept[key] = kept[key].clone()
+            kept[key][ids] = value
+
+    def _conditions(self) -> dict[str, Tensor]:
+        """As reported in info."""
+        drawn = {} if self.perturber is None else self.perturber.drawn()
+        named = {**self.conditions, **drawn}
+        return {f"condition/{name}": value.clone() for name, value in named.items()}
 
     def _info(self, summary: dict[str, Tensor]) -> dict[str, Any]:
         info: dict[str, Any] = {}
@@ -369,6 +384,7 @@ class TaskTokenVectorEnv(VectorEnv):
             "goal_generator": self.goal_generator.get_state(),
             "steps": self.steps.clone(),
             "goal": dict(self.goal),
+            "conditions": dict(self.conditions),
             "outcomes": self.outcomes.get_state(),
         }
 
@@ -387,6 +403,8 @@ class TaskTokenVectorEnv(VectorEnv):
         self._seeded = True
         self.steps = saved["steps"].clone()
         self.goal = {key: value.clone() for key, value in saved["goal"].items()}
+        # states saved before there were conditions have none until the next goal
+        self.conditions = {k: v.clone() for k, v in saved.get("conditions", {}).items()}
         self.outcomes.set_state(saved["outcomes"])
 
 
