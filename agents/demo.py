@@ -16,8 +16,9 @@ from rich.console import Console
 
 import tt_gym  # noqa: F401  registers the environments
 from agents.actors import load_policy
+from agents.charts import results_table
 from agents.enjoy import contact_sheet, film
-from agents.evaluate import evaluate, results_table
+from agents.evaluate import evaluate
 from agents.resume import TOKEN_FILE
 from agents.train import train
 from tt_gym.checkpoint import CheckpointError

@@ -25,8 +25,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import tt_gym  # noqa: F401
 from agents import actors, demo, enjoy
-from agents.evaluate import evaluate, main, summarise, wilson_interval
+from agents.evaluate import evaluate, main
 from agents.export import encoder_of
+from agents.statistics import summarise, wilson_interval
 from agents.train import train
 from agents.vec_env import TaskTokenVecEnv
 from tt_gym.bfm.pretrained_model import load_bfm

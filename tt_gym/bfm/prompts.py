@@ -37,13 +37,13 @@ class Moment:
         state: of all N environments.
         steps: control steps since their episodes began, (N,).
         humanoid: whose bodies goals name.
-        of_task: the targets of the task's prompt of that name.
+        of_task: the targets of the task's prompt of a name in a state.
     """
 
     state: BodyState
     steps: Tensor
     humanoid: Humanoid
-    of_task: Callable[[str], Targets]
+    of_task: Callable[[str, BodyState], Targets]
 
 
 class Prompt(Protocol):
@@ -70,7 +70,7 @@ class TaskPrompt:
 
     def targets(self, moment: Moment) -> Targets:
         """See :class:`Prompt`."""
-        return moment.of_task(self.name)
+        return moment.of_task(self.name, moment.state)
 
 
 @dataclasses.dataclass(frozen=True)

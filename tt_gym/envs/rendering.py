@@ -59,19 +59,22 @@ class Painter:
         """
         self._data = self.simulator.data(index, self._data)
         root = self._data.xpos[1]
-        self._camera.lookat[:] = (root[0], root[1], 0.8)
+        ground = float(self.simulator.ground_height(self.simulator.qpos[:, 0])[index])
+        self._camera.lookat[:] = (root[0], root[1], ground + 0.8)
         self._renderer.update_scene(self._data, self._camera)
         scene = self._renderer.scene
         scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
         for light in scene.lights[: scene.nlight]:
             if not light.headlight:  # shadows exist only around a light's axis: follow the root
                 light.pos = root - _LIGHT_DISTANCE * light.dir
-        self._add_goal(scene, root, goal or {})
+        self._add_goal(scene, np.array([root[0], root[1], ground]), goal or {})
         return self._renderer.render().copy()
 
     @staticmethod
-    def _add_goal(scene: Any, root: np.ndarray, goal: dict[str, Tensor]) -> None:
-        start = np.array([root[0], root[1], _ON_GROUND])
+    def _add_goal(scene: Any, base: np.ndarray, goal: dict[str, Tensor]) -> None:
+        """``base`` is the ground under the root, (3,), from where goals count heights."""
+        height = np.array([0.0, 0.0, base[2]])
+        start = base + np.array([0.0, 0.0, _ON_GROUND])
         for key, length, rgba in (
             ("angle", float(goal.get("speed", 0.0)), _DIRECTION_RGBA),
             ("facing", FACING_LENGTH, _FACING_RGBA),
@@ -81,11 +84,11 @@ class Painter:
                 ahead = length * np.array([math.cos(angle), math.sin(angle), 0.0])
                 _add_marker(scene, _Geom.mjGEOM_ARROW, 0.04, start, start + ahead, rgba)
         if "line" in goal:
-            one, other = (np.array([*end, _ON_GROUND]) for end in goal["line"].tolist())
+            one, other = (np.array([*end, _ON_GROUND]) + height for end in goal["line"].tolist())
             _add_marker(scene, _Geom.mjGEOM_CAPSULE, 0.03, one, other, _TARGET_RGBA)
         if "target" in goal:
             # a capsule of next to no length: a connector between equal points has no direction
-            target = goal["target"].double().numpy()
+            target = goal["target"].double().numpy() + height
             end = target + np.array([0.0, 0.0, 1e-3])
             _add_marker(scene, _Geom.mjGEOM_CAPSULE, 0.07, target, end, _TARGET_RGBA)
 

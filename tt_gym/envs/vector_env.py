@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import gymnasium
@@ -18,6 +19,8 @@ from tt_gym.bfm.prompts import Moment, Prompt, names_in, own_copy, schedules_in
 from tt_gym.bfm.targets import Targets
 from tt_gym.bfm.tokens import state_size
 from tt_gym.envs.outcomes import Outcomes
+from tt_gym.envs.perturbations import Perturbations, build_perturbations
+from tt_gym.envs.perturber import Perturber
 from tt_gym.envs.start_states import sample_start_states
 from tt_gym.simulation import BodyState, MujocoCpu
 from tt_gym.tasks import Goal, Transition, build_task
@@ -38,7 +41,9 @@ class TaskTokenVectorEnv(VectorEnv):
     Action: ``Box(-1, 1, (E,))``, the task token divided by :data:`TOKEN_SCALE`.
 
     Info: ``is_success``, ``diverged``, ``goals`` and ``goals_succeeded`` (measured goals so far),
-    ``reward/<term>`` and ``task/<metric>`` (means over the episode); at the end of an episode under
+    ``reward/<term>`` and ``task/<metric>`` (means over the episode), ``goal_over`` (a new goal has
+    just begun), ``condition/<name>`` (how hard the goal of this step was, see the task's
+    ``condition``, and what perturbations were drawn); at the end of an episode under
     ``final_info``.
 
     Args:
@@ -54,6 +59,8 @@ class TaskTokenVectorEnv(VectorEnv):
             brings the SMPL humanoid with it (24 bodies, 69 degrees of freedom).
         early_termination: end episodes that failed (falls, illegal hits); the paper does so in
             training only.
+        perturbations: what is harder than usual, also as a dict; see
+            :class:`~tt_gym.envs.perturbations.Perturbations`.
         render_mode: ``rgb_array`` or None.
         num_threads: physics threads, 0 for all cores.
         autoreset: restart finished environments in the same step.
@@ -61,8 +68,9 @@ class TaskTokenVectorEnv(VectorEnv):
             goals.
 
     Raises:
-        ValueError: unknown task, parameter, control or prompt (the known ones are listed),
-            ``num_envs`` < 1, or a task that knows another humanoid than the model's.
+        ValueError: unknown task, parameter, control, prompt or perturbation (the known ones are
+            listed), a value that is not allowed, ``num_envs`` < 1, or a task that knows another
+            humanoid than the model's.
         CheckpointError: ``bfm`` cannot be loaded.
     """
 
@@ -76,6 +84,7 @@ class TaskTokenVectorEnv(VectorEnv):
         prompt: str | Prompt | None = None,
         bfm: str | None = None,
         early_termination: bool = True,
+        perturbations: Perturbations | Mapping[str, Any] | None = None,
         render_mode: str | None = None,
         num_threads: int = 0,
         autoreset: bool = True,
@@ -86,6 +95,7 @@ class TaskTokenVectorEnv(VectorEnv):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"unknown render_mode {render_mode!r}; known: 'rgb_array', None")
         self.task = build_task(task, **parameters)
+        perturbed = build_perturbations(perturbations)
         self.bfm = load_bfm(bfm)
         self.inputs = build_inputs(self.bfm, num_envs)
         self.humanoid = self.inputs.humanoid
@@ -97,6 +107,7 @@ class TaskTokenVectorEnv(VectorEnv):
         self.simulator = MujocoCpu(
             self.humanoid, num_envs, objects=self.task.objects, num_threads=num_threads
         )
+        self.perturber = Perturber(perturbed, self.simulator) if perturbed.ranges() else None
         self.num_envs, self.control = num_envs, control
         self.set_prompt(prompt)
         self.max_steps = max_episode_steps
@@ -115,6 +126,7 @@ class TaskTokenVectorEnv(VectorEnv):
         self._seeded = False
         self.steps = torch.zeros(num_envs, dtype=torch.long)
         self.goal: Goal = {}
+        self.conditions: dict[str, Tensor] = {}
         self.outcomes = Outcomes(num_envs, at_end=self.task.success_at_end)
         self._renderer: Any = None
 
@@ -147,6 +159,8 @@ class TaskTokenVectorEnv(VectorEnv):
         if seed is not None or not self._seeded:
             for generator in (self.start_generator, self.goal_generator):
                 generator.manual_seed(int(self.np_random.integers(2**62)))
+            if self.perturber is not None:
+                self.perturber.seed(self.np_random)
             self._seeded = True
         mask = (options or {}).get("reset_mask")
         if mask is None:
@@ -168,7 +182,12 @@ class TaskTokenVectorEnv(VectorEnv):
         """
         pd_target = self.pd_target(self._checked(actions))
         before = self.simulator.state
+        if self.perturber is not None:
+            pd_target = self.perturber.delay(pd_target)
+            self.perturber.push()
         after = self.simulator.step(pd_target)
+        if self.perturber is not None:
+            self.perturber.draw_noise()
         self.steps = self.steps + 1
         transition = Transition(before, after, self.steps)
         diverged = self.simulator.diverged
@@ -189,9 +208,10 @@ class TaskTokenVectorEnv(VectorEnv):
 
         goal_over = self.task.goal_is_over(self.goal, self.steps) & ~done
         self.outcomes.close_goals(goal_over)
+        of_goal = {"goal_over": goal_over, **self._conditions()}
         self._renew_goals(goal_over)
         left = self._goals_left()
-        info = self._info(self.outcomes.summary(terminated, left, diverged))
+        info = self._info({**self.outcomes.summary(terminated, left, diverged), **of_goal})
         observations = self._observe()
         if self.autoreset and bool(done.any()):
             info = self._final(info, observations, done.numpy())
@@ -245,7 +265,7 @@ class TaskTokenVectorEnv(VectorEnv):
         if self.control == "joint":
             return actions * JOINT_SCALE
         with torch.no_grad():
-            state, targets = self.simulator.state, None
+            state, targets = self._measured(), None
             if self._prompt is not None:
                 moment = Moment(state, self.steps, self.humanoid, self._task_prompt)
                 targets = self._prompt.targets(moment)
@@ -256,8 +276,8 @@ class TaskTokenVectorEnv(VectorEnv):
             self.inputs.remember(state, action)
             return self.bfm.pd_target(action)
 
-    def _task_prompt(self, name: str) -> Targets:
-        return self.task.build_prompt(name, self.simulator.state, self.goal)
+    def _task_prompt(self, name: str, state: BodyState) -> Targets:
+        return self.task.build_prompt(name, state, self.goal)
 
     def _checked(self, actions: np.ndarray) -> Tensor:
         actions = np.asarray(actions, dtype=np.float32)
@@ -278,8 +298,13 @@ class TaskTokenVectorEnv(VectorEnv):
     def _model_state(self, state: BodyState) -> Tensor:
         return self.bfm.normalize("state", self.inputs.observe_state(state))
 
-    def _observe(self) -> dict[str, np.ndarray]:
+    def _measured(self) -> BodyState:
+        """The state as policy and model see it."""
         state = self.simulator.state
+        return state if self.perturber is None else self.perturber.measure(state)
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        state = self._measured()
         return {
             "task": self.task.observe(state, self.goal).numpy(),
             "state": self._model_state(state).numpy(),
@@ -296,6 +321,8 @@ class TaskTokenVectorEnv(VectorEnv):
             state = _root_only(self.simulator.state[ids], qpos)
             poses = self.task.sample_objects(state, self.start_generator)
             qpos[:, self.humanoid.nq :] = poses.flatten(1)
+        if self.perturber is not None:
+            qpos = self.perturber.begin_episodes(ids, qpos)
         self.simulator.reset(ids, qpos, qvel)
         self.inputs.restart(ids, self.simulator.state)
         self.steps[ids] = 0
@@ -317,11 +344,22 @@ class TaskTokenVectorEnv(VectorEnv):
             self._write_goal(ids, {key: value[ids] for key, value in fresh.items()})
 
     def _write_goal(self, ids: Tensor, fresh: Goal) -> None:
+        """New goals, and how hard they are from the states in which they begin."""
+        self._write(self.goal, ids, fresh)
+        self._write(self.conditions, ids, self.task.condition(self.simulator.state[ids], fresh))
+
+    def _write(self, kept: dict[str, Tensor], ids: Tensor, fresh: dict[str, Tensor]) -> None:
         for key, value in fresh.items():
-            if key not in self.goal:
-                self.goal[key] = torch.zeros(self.num_envs, *value.shape[1:], dtype=value.dtype)
-            self.goal[key] = self.goal[key].clone()
-            self.goal[key][ids] = value
+            if key not in kept:
+                kept[key] = torch.zeros(self.num_envs, *value.shape[1:], dtype=value.dtype)
+            kept[key] = kept[key].clone()
+            kept[key][ids] = value
+
+    def _conditions(self) -> dict[str, Tensor]:
+        """As reported in info."""
+        drawn = {} if self.perturber is None else self.perturber.drawn()
+        named = {**self.conditions, **drawn}
+        return {f"condition/{name}": value.clone() for name, value in named.items()}
 
     def _info(self, summary: dict[str, Tensor]) -> dict[str, Any]:
         info: dict[str, Any] = {}
@@ -357,13 +395,16 @@ class TaskTokenVectorEnv(VectorEnv):
 
     def get_state(self) -> dict[str, Any]:
         """Everything the environment remembers, as checkpoint content."""
+        saved = {} if self.perturber is None else {"perturber": self.perturber.get_state()}
         return {
+            **saved,
             "physics": torch.from_numpy(self.simulator.get_state()),
             "inputs": self.inputs.get_state(),
             "start_generator": self.start_generator.get_state(),
             "goal_generator": self.goal_generator.get_state(),
             "steps": self.steps.clone(),
             "goal": dict(self.goal),
+            "conditions": dict(self.conditions),
             "outcomes": self.outcomes.get_state(),
             "prompt": [schedule.current for schedule in schedules_in(self._prompt)],
         }
@@ -372,8 +413,10 @@ class TaskTokenVectorEnv(VectorEnv):
         """Continue exactly where :meth:`get_state` was taken.
 
         Raises:
-            ValueError: it was taken with another ``num_envs`` or model.
+            ValueError: it was taken with another ``num_envs``, model or perturbations.
         """
+        if self.perturber is not None:
+            self.perturber.set_state(saved.get("perturber", {"values": {}}))
         self.simulator.set_state(saved["physics"].numpy())
         self.inputs.set_state(saved["inputs"])
         self.start_generator.set_state(saved["start_generator"])
@@ -381,11 +424,12 @@ class TaskTokenVectorEnv(VectorEnv):
         self._seeded = True
         self.steps = saved["steps"].clone()
         self.goal = {key: value.clone() for key, value in saved["goal"].items()}
+        # states saved before there were conditions have none until the next goal
+        self.conditions = {k: v.clone() for k, v in saved.get("conditions", {}).items()}
         self.outcomes.set_state(saved["outcomes"])
-        # files written before prompts could be schedules have none
-        for schedule, current in zip(
-            schedules_in(self._prompt), saved.get("prompt", ()), strict=True
-        ):
+        # older files know of no schedules
+        remembered = saved.get("prompt", ())
+        for schedule, current in zip(schedules_in(self._prompt), remembered, strict=False):
             schedule.current = current.clone()
 
 

@@ -23,7 +23,13 @@ _DIVERGENCE_WARNINGS = [
 ]
 _MAX_STATE = 1e10  # MuJoCo silently replaces what is larger
 _MAX_SPEED = 1e3  # rad/s or m/s: far above anything a humanoid does, long before MuJoCo's own 1e10
-_PARAMETERS = {"gravity": "opt.gravity", "friction": "geom_friction", "body_mass": "body_mass"}
+_PARAMETERS = {
+    "gravity": "opt.gravity",
+    "friction": "geom_friction",
+    "contact_dimension": "geom_condim",
+    "body_mass": "body_mass",
+    "body_inertia": "body_inertia",
+}
 
 
 @functools.cache
@@ -153,6 +159,7 @@ class MujocoCpu:
         self._sensors = self._bind("sensordata")
         self._root_of_body = self.model.body_rootid[1:]
         self.diverged = torch.zeros(num_envs, dtype=torch.bool)
+        self.ground_slope: Tensor | None = None
         self._batch.forward()
         self.state = self._read_state()
 
@@ -173,16 +180,40 @@ class MujocoCpu:
         """Live per-environment values of a physical parameter, to be written in place.
 
         Args:
-            name: ``gravity`` (N, 3), m/s^2; ``friction`` (N, geoms, 3); ``body_mass``
-                (N, bodies), kg. Call :meth:`update_constants` after writing masses.
+            name: ``gravity`` (N, 3), m/s^2; ``friction`` (N, geoms, 3);
+                ``contact_dimension`` (N, geoms), 1 without friction, 3 with; ``body_mass``
+                (N, 1 + bodies), kg, and ``body_inertia`` (N, 1 + bodies, 3), kg m^2, the world
+                first. Call :meth:`update_constants` after writing the last two.
         """
         if name not in _PARAMETERS:
             raise ValueError(f"unknown parameter {name!r}; known: {', '.join(_PARAMETERS)}")
         return self._batch.expand(_PARAMETERS[name])
 
     def update_constants(self) -> None:
-        """Recompute what depends on masses (after writing :meth:`parameter` ``body_mass``)."""
+        """Recompute what depends on masses and inertias, after writing them."""
         self._batch.set_const()
+
+    def tilt_ground(self, ids: Tensor, slope: Tensor) -> None:
+        """Let the ground rise along world x in some environments, by (len(ids),) rad.
+
+        From then on heights in :attr:`state` are above the ground under the root, so that they
+        mean what they mean on flat ground. The ground stays where it is at x = 0.
+        """
+        if self.ground_slope is None:
+            self.ground_slope = torch.zeros(self.num_envs)
+        self.ground_slope[ids] = slope
+        rows, floor, half = ids.numpy(), self.model.geom("floor").id, 0.5 * slope.double().numpy()
+        zero = np.zeros_like(half)
+        turned = np.stack((np.cos(half), zero, -np.sin(half), zero), axis=-1)
+        self._batch.expand("geom_quat")[rows, floor] = turned
+        # else MuJoCo takes the frame of the world body for that of the floor
+        self._batch.expand("geom_sameframe")[rows, floor] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE
+
+    def ground_height(self, x: Tensor) -> Tensor:
+        """Height (N, ...) of the ground at world x (N, ...), m."""
+        if self.ground_slope is None:
+            return torch.zeros_like(x)
+        return x * self.ground_slope.tan().view(-1, *[1] * (x.dim() - 1))
 
     def reset(self, ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """See :class:`~tt_gym.simulation.state.Simulator`."""
@@ -251,7 +282,10 @@ class MujocoCpu:
         spatial = torch.from_numpy(self._cvel[:, 1:].astype(np.float32))
         com = torch.from_numpy(self._com[:, self._root_of_body].astype(np.float32))
         ang_vel = spatial[..., :3]
+        # before heights change: the arm to the centre of mass is in the world
         vel = spatial[..., 3:] + torch.linalg.cross(ang_vel, pos - com)
+        if self.ground_slope is not None:
+            pos[..., 2] -= self.ground_height(pos[:, :1, 0])
         forces = torch.from_numpy(self._sensors.astype(np.float32)).view(
             self.num_envs, 1 + len(self.objects), num_bodies, 3
         )

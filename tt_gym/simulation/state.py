@@ -23,7 +23,7 @@ class BodyState:
     """State of all bodies after a step: origins, world frame, torch float32.
 
     Attributes:
-        pos: (N, B, 3), m.
+        pos: (N, B, 3), m; where the ground is not flat, z is above the ground under the root.
         rot: (N, B, 4), quaternion (w, x, y, z).
         vel: (N, B, 3), m/s.
         ang_vel: (N, B, 3), rad/s.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import numbers
 from typing import Any
 
+from tt_gym.names import unknown
 from tt_gym.tasks import direction, long_jump, path_following, reach, steering
 from tt_gym.tasks.direction import Direction
 from tt_gym.tasks.long_jump import LongJump
@@ -69,16 +69,16 @@ def build_task(name: str, *, preset: str = "default", **parameters: Any) -> Task
             value.
     """
     if name not in TASKS:
-        raise ValueError(_unknown("task", name, list(TASKS)))
+        raise ValueError(unknown("task", name, list(TASKS)))
     presets: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER.get(name, {})}
     if preset not in presets:
-        raise ValueError(_unknown("preset", preset, list(presets)))
+        raise ValueError(unknown("preset", preset, list(presets)))
     cls, parameters = TASKS[name], {**presets[preset], **parameters}
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     parameters = {key: tuple(v) if isinstance(v, list) else v for key, v in parameters.items()}
     for key, value in parameters.items():
         if key not in defaults:
-            raise ValueError(_unknown(f"parameter of task {name!r}", key, list(defaults)))
+            raise ValueError(unknown(f"parameter of task {name!r}", key, list(defaults)))
         if not _is_like(defaults[key], value):
             raise ValueError(
                 f"parameter {key} of task {name!r} must be of the kind of its default "
@@ -97,9 +97,3 @@ def _is_like(default: Any, value: Any) -> bool:
         )
     kind = numbers.Integral if isinstance(default, int) else numbers.Real
     return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _unknown(what: str, name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"unknown {what} {name!r}{hint} Known: {', '.join(known)}"

@@ -149,6 +149,11 @@ class Direction:
         """``speed_error``: relative, absolute value."""
         return {"speed_error": self._speed_error(transition, goal).abs()}
 
+    def condition(self, state: BodyState, goal: Goal) -> dict[str, Tensor]:
+        """``asked_speed``, m/s; ``turn_deg``: angle from where the root faces to ``d``."""
+        turn = rotations.wrap_angle(goal["angle"] - rotations.heading(state.rot[:, 0]))
+        return {"asked_speed": goal["speed"], "turn_deg": torch.rad2deg(turn.abs())}
+
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
         """``heading_speed``: face and walk along the direction at the asked speed."""
         angle = goal["angle"]

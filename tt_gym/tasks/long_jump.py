@@ -151,6 +151,11 @@ class LongJump:
             "distance": self._distance(transition.after, goal),
         }
 
+    def condition(self, state: BodyState, goal: Goal) -> dict[str, Tensor]:
+        """``start_speed`` of the root along the track, m/s."""
+        track = rotations.direction_xy(goal["heading"])
+        return {"start_speed": (state.vel[:, 0, :2] * track).sum(dim=-1)}
+
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
         """There is none.
 

@@ -175,6 +175,11 @@ class PathFollowing:
         """``head_distance`` to the point, m."""
         return {"head_distance": self._offset(transition.after, goal).norm(dim=-1)}
 
+    def condition(self, state: BodyState, goal: Goal) -> dict[str, Tensor]:
+        """``path_speed``: mean speed of the point in the plane, m/s."""
+        moves = goal["path"][:, 1:, :2] - goal["path"][:, :-1, :2]
+        return {"path_speed": moves.norm(dim=-1).mean(dim=-1) / VERTEX_S}
+
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
         """``heading_speed``: face and walk to where the point will be in 1 s, to be there then.
 

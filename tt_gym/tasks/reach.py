@@ -129,6 +129,10 @@ class Reach:
         """``hand_distance`` to the goal, m."""
         return {"hand_distance": self._hand_distance(transition.after, goal)}
 
+    def condition(self, state: BodyState, goal: Goal) -> dict[str, Tensor]:
+        """``goal_height`` above the ground, m."""
+        return {"goal_height": goal["target"][:, 2]}
+
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
         """``hand_position``: the right hand is at the goal soon, and stays."""
         stays = goal["target"].unsqueeze(1).expand(-1, 2, -1)

@@ -95,6 +95,11 @@ class Steering(Direction):
         facing = facing_error(transition.after, goal)
         return {**super().metrics(transition, goal), "facing_error": facing}
 
+    def condition(self, state: BodyState, goal: Goal) -> dict[str, Tensor]:
+        """Those of Direction, and ``facing_offset_deg``: angle between ``f`` and ``d``."""
+        offset = rotations.wrap_angle(goal["facing"] - goal["angle"]).abs()
+        return {**super().condition(state, goal), "facing_offset_deg": torch.rad2deg(offset)}
+
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
         """``heading_speed``: face ``f`` and walk along the direction at the asked speed."""
         return heading_speed_targets(

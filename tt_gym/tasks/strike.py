@@ -147,6 +147,11 @@ class Strike:
         distance = (state.object_pos[:, 0] - state.pos[:, 0]).norm(dim=-1)
         return {"tilt_cosine": self._tilt_cosine(state), "distance": distance}
 
+    def condition(self, state: BodyState, goal: Goal) -> dict[str, Tensor]:
+        """``box_distance`` from the root in the plane, m."""
+        offset = state.object_pos[:, 0, :2] - state.pos[:, 0, :2]
+        return {"box_distance": offset.norm(dim=-1)}
+
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
         """``heading_speed``: face the box and walk to it."""
         towards = state.object_pos[:, 0, :2] - state.pos[:, 0, :2]

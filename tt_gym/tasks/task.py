@@ -99,6 +99,10 @@ class Task(Protocol):
         """Further numbers for curves, (N,) each."""
         ...
 
+    def condition(self, state: BodyState, goal: Goal) -> dict[str, Tensor]:
+        """How hard a goal is that begins in ``state``, (N,) each, for success broken down by it."""
+        ...
+
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
         """A hand-written prompt for the frozen model, by name."""
         ...
