@@ -16,7 +16,7 @@ from tt_gym.simulation import CONTROL_DT, BodyState, Simulator
 
 PROMPT_MODES = ("full", "heading_speed", "root", "sparse", "nothing")
 """What is shown: everything, heading and speed, the root's path, random parts, nothing."""
-_MODE_WEIGHTS = (0.25, 0.3, 0.1, 0.15, 0.2)
+_MODE_WEIGHTS = (0.3, 0.3, 0.1, 0.15, 0.15)
 _MODE_CHANGE_PROBABILITY = 1.0 / 90.0  # per control step: prompts switch within an episode too
 _SWITCH_PROBABILITY = 1.0 / 60.0  # per control step: go over to another clip
 _SWITCH_CANDIDATES = 48

@@ -44,7 +44,7 @@ class Direction:
         tolerance: allowed relative speed error.
     """
 
-    speed_range: tuple[float, float] = (1.0, 1.5)
+    speed_range: tuple[float, float] = (1.2, 3.0)
     speed_change: float = 0.3
     turn: float = 1.57
     jump_probability: float = 0.2
