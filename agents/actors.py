@@ -14,7 +14,9 @@ from rl_zoo3.utils import ALGOS, StoreDict
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import tt_gym  # noqa: F401  registers the environments
+from agents.policies import ThroughBFMPolicy
 from agents.resume import TOKEN_FILE
+from tt_gym.bfm.pretrained_model import load_bfm
 from tt_gym.checkpoint import CheckpointError
 from tt_gym.tokens import load_token
 
@@ -97,7 +99,11 @@ def choose(args: argparse.Namespace) -> Choice:
         raise ValueError("--token goes with neither --policy nor --control joint or prompt")
     if args.policy is not None:
         actor, label = load_policy(args.policy, args.env), f"policy {args.policy.resolve().name}"
-        return Choice(actor, {"control": args.control or "token", **_given(kwargs)}, label)
+        control, policy = "token", actor.model.policy
+        if isinstance(policy, ThroughBFMPolicy):
+            control = "joint"
+            policy.check_model(load_bfm(kwargs["bfm"]))
+        return Choice(actor, {"control": args.control or control, **_given(kwargs)}, label)
     if args.control == "joint":
         raise ValueError(
             "--control joint needs --policy RUN_DIR: a token says nothing about joints"
