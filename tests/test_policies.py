@@ -466,6 +466,12 @@ def test_a_policy_is_not_evaluated_around_another_model(run_dir, bfm):
         main(options)
 
 
+def test_a_policy_needs_the_prompt_it_was_trained_with(run_dir, other_bfm):
+    options = ["--env", ENV, "--policy", str(run_dir), "--bfm", other_bfm, "--episodes", "1"]
+    with pytest.raises(SystemExit, match="which had none, got heading_speed"):
+        main([*options, "--prompt", "heading_speed"])
+
+
 def test_parameter_counts_name_the_part_that_the_model_takes(bfm):
     through, token = (learner(bfm, control) for control in ("joint", "token"))
     frozen = sum(p.numel() for p in load_bfm(bfm).parameters())
