@@ -14,7 +14,11 @@ from rl_zoo3.utils import ALGOS, StoreDict
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import tt_gym  # noqa: F401  registers the environments
+from agents.policies import ThroughBFMPolicy
 from agents.resume import TOKEN_FILE
+from tt_gym.bfm.joint_control import PREFIX
+from tt_gym.bfm.pretrained_model import load_bfm
+from tt_gym.bfm.targets import TARGETS
 from tt_gym.checkpoint import CheckpointError
 from tt_gym.tokens import load_token
 
@@ -97,7 +101,8 @@ def choose(args: argparse.Namespace) -> Choice:
         raise ValueError("--token goes with neither --policy nor --control joint or prompt")
     if args.policy is not None:
         actor, label = load_policy(args.policy, args.env), f"policy {args.policy.resolve().name}"
-        return Choice(actor, {"control": args.control or "token", **_given(kwargs)}, label)
+        control = args.control or _control_of(actor, bfm=kwargs["bfm"], prompt=kwargs["prompt"])
+        return Choice(actor, {"control": control, **_given(kwargs)}, label)
     if args.control == "joint":
         raise ValueError(
             "--control joint needs --policy RUN_DIR: a token says nothing about joints"
@@ -117,6 +122,22 @@ def choose(args: argparse.Namespace) -> Choice:
     # a file in a run folder is known by that folder
     label = Path(name).resolve().parent.name if Path(name).name == TOKEN_FILE else Path(name).name
     return Choice(encoder, {"control": "token", **kwargs}, f"token {label}")
+
+
+def _control_of(actor: PolicyActor, *, bfm: str | None, prompt: str | None) -> str:
+    """The control that a policy was most likely trained for; one that holds the model is sure."""
+    policy = actor.model.policy
+    if not isinstance(policy, ThroughBFMPolicy):
+        return "token"
+    policy.check_model(load_bfm(bfm))
+    assert isinstance(policy.observation_space, gymnasium.spaces.Dict)
+    trained_with = PREFIX + TARGETS in policy.observation_space.spaces
+    if trained_with != (prompt is not None):
+        raise ValueError(
+            f"--prompt must be that of the training, which had {'one' if trained_with else 'none'},"
+            f" got {prompt}"
+        )
+    return "joint"
 
 
 def _import(modules: list[str]) -> None:

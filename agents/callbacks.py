@@ -11,6 +11,8 @@ from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents.policies import ThroughBFMPolicy
+
 
 class Curves(BaseCallback):
     """Per-episode means of reward terms and task metrics, diverged environments, speed.
@@ -42,6 +44,8 @@ class Curves(BaseCallback):
         self._since, self._steps = now, self.num_timesteps
         self.logger.record("rollout/diverged", self.diverged)
         self.logger.record("time/env_steps_per_s", speed)
+        if isinstance(self.model.policy, ThroughBFMPolicy):
+            self.logger.record("train/bounds_loss", self.model.policy.last_bounds_loss)
 
     def get_state(self) -> dict[str, Any]:
         """As checkpoint content."""

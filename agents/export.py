@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from gymnasium import spaces
@@ -11,13 +12,18 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor
 from torch import nn
 
+from agents.networks import SplitNetworks
+from agents.policies import ThroughBFMPolicy
 from agents.vec_env import native_env
 from tt_gym.bfm.pretrained_model import fingerprint
 from tt_gym.tokens import ACTIVATIONS, EncoderConfig, TokenEncoder, TokenMetadata
 
 
 def encoder_of(policy: BasePolicy) -> TokenEncoder:
-    """A copy of the actor of a ``MultiInputPolicy``: the same deterministic actions, bit for bit.
+    """A copy of the actor of a ``MultiInputPolicy`` or of one of :mod:`agents.policies`.
+
+    Where the policy's action is the token, both give the same deterministic actions, bit for bit;
+    of a ``ThroughBFMPolicy`` it is the encoder, to be used with ``control="token"``.
 
     Raises:
         ValueError: the actor is not an MLP on the concatenated observation entries.
@@ -31,16 +37,17 @@ def encoder_of(policy: BasePolicy) -> TokenEncoder:
         raise ValueError(
             f"only the actor of a MultiInputPolicy is a token, got {type(policy).__name__}"
         )
-    layers = [*policy.mlp_extractor.policy_net, policy.action_net]
+    networks: Any = policy.mlp_extractor
+    split = isinstance(networks, SplitNetworks)
+    names = networks.actor_inputs if split else policy.features_extractor.extractors
+    layers = [*networks.policy_net, policy.action_net]
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     config = EncoderConfig(
-        inputs={
-            name: spaces.flatdim(policy.observation_space[name])
-            for name in policy.features_extractor.extractors
-        },
+        inputs={name: spaces.flatdim(policy.observation_space[name]) for name in names},
         hidden=tuple(layer.out_features for layer in linear[:-1]),
         token_width=linear[-1].out_features,
         activation=_activation_name(policy.activation_fn),
+        bound="tanh" if isinstance(policy, ThroughBFMPolicy) else "clamp",
     )
     with torch.random.fork_rng(devices=[]):  # saving a token must not change the training after it
         encoder = TokenEncoder(config)
@@ -48,6 +55,12 @@ def encoder_of(policy: BasePolicy) -> TokenEncoder:
     for copy, layer in zip(copies, linear, strict=True):
         copy.load_state_dict(layer.state_dict())
     return encoder.eval().requires_grad_(False)
+
+
+def has_token(model: BaseAlgorithm) -> bool:
+    """Whether what is trained can become a token file: :func:`encoder_of` says no by an error."""
+    in_token_control = native_env(model.get_env()).control == "token"
+    return in_token_control or isinstance(model.policy, ThroughBFMPolicy)
 
 
 def describe(model: BaseAlgorithm, *, command: str, wall_clock_s: float) -> TokenMetadata:
@@ -74,7 +87,7 @@ def parameter_counts(model: BaseAlgorithm) -> str:
     policy = model.policy
     env = native_env(model.get_env())
     frozen = f"frozen model {_count(env.bfm):,}"
-    if env.control == "joint":
+    if env.control == "joint" and not isinstance(policy, ThroughBFMPolicy):
         frozen += " (takes no part: control='joint')"
     total = sum(p.numel() for p in policy.parameters() if p.requires_grad)
     if not isinstance(policy, ActorCriticPolicy):

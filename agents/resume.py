@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import (
     unwrap_vec_wrapper,
 )
 
-from agents.export import describe, encoder_of
+from agents.export import describe, encoder_of, has_token
 from agents.vec_env import native_env
 from tt_gym.checkpoint import load_checkpoint, save_checkpoint
 from tt_gym.pretraining.ppo_state import ppo_state, restore_ppo
@@ -32,7 +32,7 @@ class ResumableRun(BaseCallback):
     """Saves ``checkpoint.safetensors`` (everything) and ``token.safetensors`` (the actor).
 
     Only at the start of a rollout, where networks, last observation and simulators agree, and at
-    the end of training. The token is left out where the action is not a token.
+    the end of training. The token is left out where no token is trained.
 
     Args:
         run_dir: where the files go.
@@ -92,7 +92,7 @@ class ResumableRun(BaseCallback):
             "trained_s": self.trained_s,
         }
         save_checkpoint(self.checkpoint, kind=_KIND, content=content)
-        if native_env(self.training_env).control == "token":
+        if has_token(self.model):
             metadata = describe(self.model, command=self.command, wall_clock_s=self.trained_s)
             save_token(self.token, encoder_of(self.model.policy), metadata)
 

@@ -15,7 +15,8 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from agents.callbacks import BestBySuccess, Curves, ProgressLine
-from agents.export import encoder_of, parameter_counts
+from agents.export import encoder_of, has_token, parameter_counts
+from agents.policies import ThroughBFMPolicy
 from agents.resume import ResumableRun
 from agents.vec_env import TaskTokenVecEnv, native_env
 from tt_gym.envs import TaskTokenVectorEnv
@@ -89,9 +90,22 @@ class TaskTokenExperiments(ExperimentManager):
         count = len(list(self.run_dir.glob("*.monitor.csv")))
         return self.run_dir / f"{count}.monitor.csv"
 
+    def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """rl-zoo3's, but single ``--env-kwargs`` replace single ones of the file, not all."""
+        given, self.env_kwargs = self.env_kwargs, {}
+        hyperparams, saved = super().read_hyperparameters()
+        merged = {**hyperparams.get("env_kwargs", {}), **given}
+        if merged:
+            hyperparams["env_kwargs"] = saved["env_kwargs"] = merged
+        return hyperparams, saved
+
     def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> Any:
         result = super()._preprocess_hyperparams(hyperparams)
         result[0].setdefault("stats_window_size", 4 * self.n_envs)
+        if result[0]["policy"] is ThroughBFMPolicy and "bfm" in self.env_kwargs:
+            # the environment's frozen model is the policy's
+            policy_kwargs = result[0].setdefault("policy_kwargs", {})
+            policy_kwargs.setdefault("bfm", self.env_kwargs["bfm"])
         return result
 
     def create_callbacks(self) -> None:
@@ -125,6 +139,8 @@ class TaskTokenExperiments(ExperimentManager):
         if results is None:
             return None
         model, _ = results
+        if isinstance(model.policy, ThroughBFMPolicy):
+            model.policy.check_model(native_env(model.get_env()).bfm)
         (self.run_dir / ARGUMENTS_FILE).write_text(json.dumps(self.options.arguments))
         print(parameter_counts(model))
         curves = self.run_dir / "tensorboard"
@@ -133,7 +149,7 @@ class TaskTokenExperiments(ExperimentManager):
         model.set_logger(configure(str(curves), ["tensorboard", *["stdout"] * (self.verbose > 0)]))
         if self.run is not None:
             assert isinstance(model, PPO)
-            if native_env(model.get_env()).control == "token":
+            if has_token(model):
                 encoder_of(model.policy)  # raises now rather than at the first checkpoint
             self.run.restore(model)
         if model.num_timesteps:

@@ -150,6 +150,17 @@ def test_a_prompt_can_change_while_running(bfm):
     single.step(single.action_space.sample())
 
 
+def test_joint_control_has_room_for_the_prompt_it_was_made_with(bfm):
+    env = make(bfm, HeadingSpeed(0.0, 1.0), control="joint")
+    seen, _ = env.reset(seed=0)
+    assert seen["model_targets"][:, :, -1].sum() == 2 * NUM_ENVS
+    with pytest.raises(ValueError, match="room for 5 targets tokens, the prompt shows 6"):
+        make(bfm, Together((HeadingSpeed(0.0, 1.0),) * 3), control="joint").reset(seed=0)
+    without = make(bfm, control="joint")
+    with pytest.raises(ValueError, match="made without a prompt"):
+        without.set_prompt("heading_speed")
+
+
 def test_a_schedule_survives_a_checkpoint(bfm):
     plan = Schedule({"a": None, "b": "heading_speed"}, [Rule("a", "b", after(0.2))])
     first, second = make(bfm, plan), make(bfm, plan)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ from tt_gym.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 SHIPPED_FOLDER = Path(__file__).parent / "trained_tokens"
 ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "tanh": nn.Tanh}
+BOUNDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "clamp": lambda values: values.clamp(-1.0, 1.0),
+    "tanh": torch.tanh,
+}
 _KIND = "token"
 _SUFFIX = ".safetensors"
 
@@ -36,12 +41,14 @@ class EncoderConfig:
         hidden: widths of the hidden layers.
         token_width: E, entries of the action.
         activation: key of :data:`ACTIVATIONS`.
+        bound: key of :data:`BOUNDS`, how the last layer's output is kept within +-1.
     """
 
     inputs: dict[str, int]
     hidden: tuple[int, ...]
     token_width: int
     activation: str = "relu"
+    bound: str = "clamp"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +88,7 @@ class TokenEncoder(nn.Module):
         metadata: origin, for encoders that were loaded.
 
     Raises:
-        ValueError: unknown activation.
+        ValueError: unknown activation or bound.
     """
 
     def __init__(self, config: EncoderConfig, metadata: TokenMetadata | None = None) -> None:
@@ -89,6 +96,8 @@ class TokenEncoder(nn.Module):
         if config.activation not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
             raise ValueError(f"unknown activation {config.activation!r}; known: {known}")
+        if config.bound not in BOUNDS:
+            raise ValueError(f"unknown bound {config.bound!r}; known: {', '.join(BOUNDS)}")
         self.config, self.metadata = config, metadata
         widths = (sum(config.inputs.values()), *config.hidden)
         layers: list[nn.Module] = []
@@ -98,7 +107,7 @@ class TokenEncoder(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Action (..., E) within +-1 for concatenated observations (..., sum of input widths)."""
-        return self.net(inputs).clamp(-1.0, 1.0)
+        return BOUNDS[self.config.bound](self.net(inputs))
 
     @torch.no_grad()
     def act(self, observations: dict[str, np.ndarray]) -> np.ndarray:

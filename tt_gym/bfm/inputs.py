@@ -57,9 +57,15 @@ class ModelInputs:
 
 
 class Inputs(Protocol):
-    """What stands between simulator and model; see the top of this file for the order of calls."""
+    """What stands between simulator and model; see the top of this file for the order of calls.
+
+    Attributes:
+        humanoid: the body it is for.
+        always_shown: token types beside the state that the model sees at every step.
+    """
 
     humanoid: Humanoid
+    always_shown: tuple[str, ...]
 
     def restart(self, ids: Tensor, state: BodyState) -> None:
         """Begin episodes of environments ``ids``, (R,) indices, in ``state`` (of all N)."""
@@ -90,6 +96,7 @@ class OwnInputs:
     """Inputs of our own model, which remembers nothing."""
 
     humanoid = DEEPMIMIC
+    always_shown: tuple[str, ...] = ()
 
     def __init__(self, model: MaskedMimic) -> None:
         self.model = model
@@ -129,6 +136,7 @@ class V1Inputs:
     """
 
     humanoid = SMPL
+    always_shown: tuple[str, ...] = (HISTORY, TERRAIN)
 
     def __init__(self, model: MaskedMimic, num_envs: int) -> None:
         self.model = model
@@ -212,6 +220,7 @@ class V3Inputs:
     """
 
     humanoid = SMPL
+    always_shown: tuple[str, ...] = (HISTORY,)
 
     def __init__(self, model: MaskedMimic, num_envs: int) -> None:
         self.model = model

@@ -13,7 +13,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from tt_gym.bfm.inputs import build_inputs
+from tt_gym.bfm.inputs import ModelInputs, build_inputs
+from tt_gym.bfm.joint_control import input_shapes, joint_scale, pack, raw_action
+from tt_gym.bfm.maskedmimic import STATE
 from tt_gym.bfm.pretrained_model import load_bfm
 from tt_gym.bfm.prompts import Moment, Prompt, names_in, own_copy, schedules_in
 from tt_gym.bfm.targets import Targets
@@ -28,15 +30,15 @@ from tt_gym.tasks import Goal, Transition, build_task
 Control = Literal["token", "joint", "prompt"]
 TOKEN_SCALE = 2.0
 """Size of a task token's entries at the bounds of the action space."""
-JOINT_SCALE = 1.5
-"""PD target at the bounds of the action space in joint control, rad."""
 
 
 class TaskTokenVectorEnv(VectorEnv):
     """N humanoids doing one task, stepped together. Same-step autoreset.
 
     Observation: ``Dict(task=Box(T,), state=Box(223,))``; ``state`` is the proprioception as the
-    frozen model sees it (standardised, within +-5).
+    frozen model sees it (standardised, within +-5). In joint control also whatever else the model
+    needs (:func:`tt_gym.bfm.joint_control.input_shapes`): ``model_targets`` with a prompt, history
+    and the like with an official checkpoint, nothing with our own model alone.
 
     Action: ``Box(-1, 1, (E,))``, the task token divided by :data:`TOKEN_SCALE`.
 
@@ -51,8 +53,8 @@ class TaskTokenVectorEnv(VectorEnv):
         task: name of one of :data:`tt_gym.tasks.TASKS`.
         max_episode_steps: control steps (30 per second) until truncation.
         control: ``token``; ``joint``: the action is the PD target divided by
-            :data:`JOINT_SCALE`, no model takes part; ``prompt``: the frozen model acts on the
-            prompt alone and the action is ignored.
+            :func:`~tt_gym.bfm.joint_control.joint_scale`, and the model runs in the policy or not
+            at all; ``prompt``: the frozen model acts on the prompt alone and the action is ignored.
         prompt: shown beside the token: name of one of the task's hand-written prompts, or one of
             :mod:`tt_gym.bfm.prompts`. See :meth:`set_prompt`.
         bfm: path of a model file, None for the shipped one. A published MaskedMimic checkpoint
@@ -135,6 +137,11 @@ class TaskTokenVectorEnv(VectorEnv):
         clip = self.bfm.config.norm_clip
         bound = np.inf if clip is None else clip
         action_size = self.humanoid.num_dofs if self.control == "joint" else token_width
+        self._model_entries: dict[str, tuple[int, ...]] = {}
+        if self.control == "joint":
+            self._model_entries = input_shapes(
+                self.bfm, self.inputs, prompted=self.prompt is not None
+            )
         self.single_observation_space = gymnasium.spaces.Dict(
             {
                 "task": gymnasium.spaces.Box(
@@ -143,6 +150,10 @@ class TaskTokenVectorEnv(VectorEnv):
                 "state": gymnasium.spaces.Box(
                     -bound, bound, (state_size(self.humanoid),), np.float32
                 ),
+                **{
+                    name: gymnasium.spaces.Box(-np.inf, np.inf, shape, np.float32)
+                    for name, shape in self._model_entries.items()
+                },
             }
         )
         self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, (action_size,), np.float32)
@@ -241,9 +252,12 @@ class TaskTokenVectorEnv(VectorEnv):
         """Show another prompt from the next step on; the environment works on a copy of it.
 
         Raises:
-            ValueError: it names a prompt that the task does not have.
+            ValueError: it names a prompt that the task does not have, or joint control was made
+                without a prompt, so that the observation has no entry for it.
             TypeError: it is no prompt.
         """
+        if self.control == "joint" and prompt is not None and getattr(self, "prompt", 0) is None:
+            raise ValueError("joint control was made without a prompt; give one to make() instead")
         for name in names_in(prompt):
             if name not in self.task.prompts:
                 known = ", ".join(self.task.prompts) or "none"
@@ -262,14 +276,12 @@ class TaskTokenVectorEnv(VectorEnv):
 
     def pd_target(self, actions: Tensor) -> Tensor:
         """PD targets (N, D), rad, that the frozen model (or joint control) makes of the actions."""
+        state = self._measured()
         if self.control == "joint":
-            return actions * JOINT_SCALE
+            self.inputs.remember(state, raw_action(self.bfm, actions))
+            return actions * joint_scale(self.bfm)
         with torch.no_grad():
-            state, targets = self._measured(), None
-            if self._prompt is not None:
-                moment = Moment(state, self.steps, self.humanoid, self._task_prompt)
-                targets = self._prompt.targets(moment)
-            seen = self.inputs.observe(state, targets)
+            seen = self._model_inputs(state)
             token = actions * TOKEN_SCALE if self.control == "token" else None
             mean, _ = self.bfm.prior(seen.state, seen.goals, token)
             action = self.bfm.decode(seen.decoder_input, mean)
@@ -295,8 +307,13 @@ class TaskTokenVectorEnv(VectorEnv):
             )
         return torch.from_numpy(actions).clamp(-1.0, 1.0)
 
-    def _model_state(self, state: BodyState) -> Tensor:
-        return self.bfm.normalize("state", self.inputs.observe_state(state))
+    def _model_inputs(self, state: BodyState) -> ModelInputs:
+        """With the prompt, if there is one."""
+        targets = None
+        if self._prompt is not None:
+            moment = Moment(state, self.steps, self.humanoid, self._task_prompt)
+            targets = self._prompt.targets(moment)
+        return self.inputs.observe(state, targets)
 
     def _measured(self) -> BodyState:
         """The state as policy and model see it."""
@@ -305,10 +322,14 @@ class TaskTokenVectorEnv(VectorEnv):
 
     def _observe(self) -> dict[str, np.ndarray]:
         state = self._measured()
-        return {
-            "task": self.task.observe(state, self.goal).numpy(),
-            "state": self._model_state(state).numpy(),
+        observations = {
+            "task": self.task.observe(state, self.goal),
+            "state": self.bfm.normalize(STATE, self.inputs.observe_state(state)),
         }
+        if self._model_entries:
+            seen = self._model_inputs(state)
+            observations |= pack(self.bfm, seen, list(self._model_entries))
+        return {name: value.numpy() for name, value in observations.items()}
 
     def _restart(self, ids: Tensor) -> None:
         """New start states, objects and goals for some environments."""

@@ -16,14 +16,20 @@ from tt_gym.checkpoint import optimizer_state, restore_optimizer
 class GroupClippedAdam(torch.optim.Adam):
     """Adam that clips the gradient norm of each parameter group apart, at its ``max_grad_norm``.
 
-    One norm over actor and critic together lets the critic's gradient scale the actor's steps.
+    One norm over actor and critic together lets the critic's gradient scale the actor's steps. A
+    group may have an ``lr_scale``, by which its rate is multiplied: PPO sets one rate for all.
     """
 
     def step(self, closure: Any = None) -> Any:
         """Clip, then step."""
+        rates = [group["lr"] for group in self.param_groups]
         for group in self.param_groups:
             torch.nn.utils.clip_grad_norm_(group["params"], group["max_grad_norm"])
-        return super().step(closure)
+            group["lr"] *= group.get("lr_scale", 1.0)
+        result = super().step(closure)
+        for group, rate in zip(self.param_groups, rates, strict=True):
+            group["lr"] = rate
+        return result
 
 
 def ppo_state(model: PPO) -> dict[str, Any]:
