@@ -27,13 +27,15 @@ from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import DistillEnv
 from tt_gym.pretraining.tracker import load_tracker
 from tt_gym.pretraining.tracking_env import TrackingEnv
-from tt_gym.simulation import BodyState, MujocoCpu
+from tt_gym.simulation import CONTROL_DT, BodyState, MujocoCpu
 from tt_gym.tasks.task import Transition, fallen
 
 DEFAULT_TRACKER = Path("checkpoints/tracker.safetensors")
 _WINDOW_STEPS = 300  # 10 s
 _STANDING_STEPS = 150  # 5 s
 _SPEED = 1.0  # m/s asked for in the heading and speed figure
+_SPEEDS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5)
+_SPEED_TOLERANCE, _STANDING_SPEED = 0.2, 0.1
 
 Tracking = dict[str, tuple[float, float]]
 """Per clip: share of windows tracked to the end, mean body error in mm."""
@@ -107,8 +109,8 @@ def survive(
     episodes: int,
     steps: int,
     seed: int,
-) -> tuple[float, Tensor]:
-    """Share of episodes without a fall, and the root's path (steps + 1, N, 3), m.
+) -> tuple[Tensor, Tensor]:
+    """Which episodes stayed without a fall, (N,) bool, and the root's path (steps + 1, N, 3), m.
 
     Episodes begin as the environments' do.
     """
@@ -125,22 +127,37 @@ def survive(
         count = torch.full((episodes,), step)
         alive &= ~fallen(Transition(before, after, count), DEEPMIMIC) & ~simulator.diverged
         path.append(after.pos[:, 0])
-    return float(alive.float().mean()), torch.stack(path)
+    return alive, torch.stack(path)
 
 
-def report_heading_speed(model: MaskedMimic, episodes: int, seed: int) -> tuple[float, float]:
-    """Walking straight on at 1 m/s: share without a fall in 10 s, mean speed over the last 5 s."""
+def report_heading_speed(
+    model: MaskedMimic, episodes: int, seed: int, *, asked: float = _SPEED
+) -> tuple[float, float, float]:
+    """Walking straight on when prompted with heading and speed alone, for 10 s.
+
+    Args:
+        model: frozen model.
+        episodes: how many.
+        seed: of the start states.
+        asked: m/s.
+
+    Returns:
+        Share of episodes without a fall; share in which also the mean speed of the last 5 s is
+        within 20 % of ``asked`` (0.1 m/s when asked to stand); mean of that speed, m/s.
+    """
 
     def prompt(state: BodyState) -> dict[str, tuple[Tensor, Tensor]]:
         ahead = torch.zeros(episodes)
         direction = rotations.direction_xy(ahead)
-        speed = torch.full((episodes,), _SPEED)
+        speed = torch.full((episodes,), asked)
         targets = heading_speed_targets(state, heading=ahead, direction=direction, speed=speed)
         return {TARGETS: observe_targets(state, targets)}
 
-    rate, path = survive(model, prompt, episodes=episodes, steps=_WINDOW_STEPS, seed=seed)
+    alive, path = survive(model, prompt, episodes=episodes, steps=_WINDOW_STEPS, seed=seed)
     half = _WINDOW_STEPS // 2
-    return rate, float((path[-1, :, 0] - path[-1 - half, :, 0]).mean() / (half / 30.0))
+    speed = (path[-1, :, 0] - path[-1 - half, :, 0]) / (half * CONTROL_DT)
+    held = alive & ((speed - asked).abs() <= max(_SPEED_TOLERANCE * asked, _STANDING_SPEED))
+    return float(alive.float().mean()), float(held.float().mean()), float(speed.mean())
 
 
 def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, seed: int) -> dict:
@@ -150,7 +167,11 @@ def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, 
     with torch.no_grad():
         tracked = report_tracker(tracker, library, windows, seed)
         prompted = report_full_prompt(model, library, windows, seed)
-        walking, speed = report_heading_speed(model, windows // 2, seed)
+        walking, _, speed = report_heading_speed(model, windows // 2, seed)
+        speeds = {
+            f"{asked:g}": report_heading_speed(model, windows // 4, seed, asked=asked)
+            for asked in _SPEEDS
+        }
         standing, _ = survive(
             model, lambda _: None, episodes=windows // 2, steps=_STANDING_STEPS, seed=seed
         )
@@ -161,11 +182,12 @@ def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, 
         "full_prompt_error_mm": prompted["all"][1],
         "heading_speed_success": walking,
         "heading_speed_mean_speed": speed,
-        "no_prompt_standing": standing,
+        "no_prompt_standing": float(standing.float().mean()),
         "windows": windows,
         "seed": seed,
         "tracker_clips": tracked,
         "full_prompt_clips": prompted,
+        "speeds": speeds,
     }
 
 
@@ -180,6 +202,10 @@ def show(figures: dict) -> None:
         row = (f"{100 * success:.1f} %", f"{error:.0f}", f"{100 * model_success:.1f} %")
         table.add_row(name, *row, f"{model_error:.0f}")
     console.print(table)
+    speeds = Table("asked m/s", "no fall", "and speed held", "mean m/s")
+    for asked, (alive, held, mean) in figures["speeds"].items():
+        speeds.add_row(asked, f"{100 * alive:.1f} %", f"{100 * held:.1f} %", f"{mean:.2f}")
+    console.print(speeds)
     for key, value in figures.items():
         if isinstance(value, float | int):
             console.print(f"{key}: {value:.4g}")
