@@ -6,14 +6,21 @@ import dataclasses
 
 import torch
 from gymnasium import spaces
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor
 from torch import nn
 
+from agents.algorithms import is_recurrent
 from agents.vec_env import native_env
 from tt_gym.bfm.pretrained_model import fingerprint
 from tt_gym.tokens import ACTIVATIONS, EncoderConfig, TokenEncoder, TokenMetadata
+
+
+def has_token(model: BaseAlgorithm) -> bool:
+    """Whether the actor is a token encoder: the action is a token, and the actor has no memory."""
+    return native_env(model.get_env()).control == "token" and not is_recurrent(model)
 
 
 def encoder_of(policy: BasePolicy) -> TokenEncoder:
@@ -26,6 +33,7 @@ def encoder_of(policy: BasePolicy) -> TokenEncoder:
         isinstance(policy, ActorCriticPolicy)
         and isinstance(policy.features_extractor, CombinedExtractor)
         and isinstance(policy.observation_space, spaces.Dict)
+        and not isinstance(policy, RecurrentActorCriticPolicy)
         and not policy.squash_output
     ):
         raise ValueError(
@@ -77,7 +85,10 @@ def parameter_counts(model: BaseAlgorithm) -> str:
     total = sum(p.numel() for p in policy.parameters() if p.requires_grad)
     if not isinstance(policy, ActorCriticPolicy):
         return f"trainable parameters: {total:,}; {frozen}"
-    critic = _count(policy.mlp_extractor.value_net) + _count(policy.value_net)
+    parts = [policy.mlp_extractor.value_net, policy.value_net]
+    if isinstance(policy, RecurrentActorCriticPolicy):
+        parts += [part for part in (policy.critic, policy.lstm_critic) if part is not None]
+    critic = sum(_count(part) for part in parts)
     return f"trainable parameters: actor {total - critic:,}, critic {critic:,}; {frozen}"
 
 

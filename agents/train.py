@@ -20,6 +20,7 @@ import rl_zoo3.train
 
 import tt_gym  # noqa: F401  registers the environments
 import zoo_configs
+from agents.algorithms import ALGOS, is_resumable
 from agents.zoo import ARGUMENTS_FILE, RunOptions, TaskTokenExperiments
 from tt_gym.checkpoint import CheckpointError
 
@@ -55,9 +56,12 @@ def train(arguments: list[str]) -> Path:
         parser.error(f"--env is required; known: {', '.join(_known_ids())}")
     if own.env not in gymnasium.registry and "--gym-packages" not in others:
         parser.error(f"unknown --env {own.env!r}; known: {', '.join(_known_ids())}")
-    if own.algo != "ppo" and (own.resume or own.max_minutes):
+    if own.algo not in ALGOS:
+        parser.error(f"unknown --algo {own.algo!r}; known: {', '.join(ALGOS)}")
+    if not is_resumable(own.algo) and (own.resume or own.max_minutes):
         option = "--resume" if own.resume else "--max-minutes"
-        parser.error(f"{option} is for --algo ppo, not {own.algo}")
+        known = ", ".join(name for name in ALGOS if is_resumable(name))
+        parser.error(f"{option} is for --algo {known}, not {own.algo}")
     options = RunOptions(
         arguments=tuple(_without_resume(given)),
         resume=own.resume,
@@ -139,6 +143,8 @@ def main() -> None:
         run_dir = train(sys.argv[1:])
     except CheckpointError as error:
         raise SystemExit(f"agents.train: {error}") from error
+    if not (run_dir / ARGUMENTS_FILE).exists():  # a search trains, but it is no run
+        return
     print(f"curves: tensorboard --logdir {run_dir}")
     token = run_dir / "token.safetensors"
     if token.exists():

@@ -116,6 +116,7 @@ def native_batch(env: VecEnv) -> VecEnv:
     for log in logs:  # of environments that made no step
         Path(log).unlink()
     kwargs = {**spec.kwargs, "max_episode_steps": spec.max_episode_steps}
-    batch = TaskTokenVecEnv(gymnasium.make_vec(spec.id, num_envs=env.num_envs, **kwargs))
-    batch.seed(env._seeds[0])
-    return VecMonitor(batch, logs[0] if logs else None, info_keywords=("is_success",))
+    batch: Any = gymnasium.make_vec(spec.id, num_envs=env.num_envs, **kwargs)
+    native = TaskTokenVecEnv(batch)
+    native.seed(env._seeds[0])
+    return VecMonitor(native, logs[0] if logs else None, info_keywords=("is_success",))

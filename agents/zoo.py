@@ -9,15 +9,16 @@ from typing import Any
 
 import gymnasium
 from rl_zoo3.exp_manager import ExperimentManager
-from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
+from agents.algorithms import is_resumable
 from agents.callbacks import BestBySuccess, Curves, ProgressLine
-from agents.export import encoder_of, parameter_counts
+from agents.export import encoder_of, has_token, parameter_counts
 from agents.resume import ResumableRun
-from agents.vec_env import TaskTokenVecEnv, native_env
+from agents.vec_env import TaskTokenVecEnv
 from tt_gym.envs import TaskTokenVectorEnv
 
 ARGUMENTS_FILE = "arguments.json"
@@ -109,7 +110,7 @@ class TaskTokenExperiments(ExperimentManager):
             )
             counting.append(best)
         self.callbacks += [*counting, ProgressLine(self.n_timesteps)]
-        if self.algo == "ppo":
+        if is_resumable(self.algo):
             self.run = ResumableRun(
                 self.run_dir,
                 command=" ".join(("python -m agents.train", *self.options.arguments)),
@@ -132,8 +133,8 @@ class TaskTokenExperiments(ExperimentManager):
             curves = Path(self.tensorboard_log, self.run_dir.name)
         model.set_logger(configure(str(curves), ["tensorboard", *["stdout"] * (self.verbose > 0)]))
         if self.run is not None:
-            assert isinstance(model, PPO)
-            if native_env(model.get_env()).control == "token":
+            assert isinstance(model, OnPolicyAlgorithm)
+            if has_token(model):
                 encoder_of(model.policy)  # raises now rather than at the first checkpoint
             self.run.restore(model)
         if model.num_timesteps:
