@@ -67,6 +67,7 @@ def train(arguments: list[str]) -> Path:
         resume=own.resume,
         checkpoint_every=own.checkpoint_every,
         max_minutes=own.max_minutes,
+        video_every=own.video_every,
     )
     return _run_zoo([*_defaults(own.algo), "--algo", own.algo, "--env", own.env, *others], options)
 
@@ -85,7 +86,17 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint-every", type=int, default=RunOptions.checkpoint_every, metavar="ROLLOUTS"
     )
     parser.add_argument("--max-minutes", type=float, help="stop after this training time in all")
+    parser.add_argument(
+        "--video-every", type=_positive, metavar="STEPS", help="steps between videos in TensorBoard"
+    )
     return parser
+
+
+def _positive(text: str) -> int:
+    value = int(float(text))
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
 
 
 def _arguments_of(run_dir: Path) -> list[str]:

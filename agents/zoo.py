@@ -15,7 +15,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from agents.algorithms import is_resumable
-from agents.callbacks import BestBySuccess, Curves, ProgressLine
+from agents.callbacks import BestBySuccess, Curves, Films, ProgressLine, comparable
 from agents.export import encoder_of, has_token, parameter_counts
 from agents.resume import ResumableRun
 from agents.vec_env import TaskTokenVecEnv
@@ -34,12 +34,14 @@ class RunOptions:
         resume: folder of the run to continue.
         checkpoint_every: rollouts between checkpoints.
         max_minutes: training time after which to stop.
+        video_every: environment steps between videos in TensorBoard, None for none.
     """
 
     arguments: tuple[str, ...]
     resume: Path | None = None
     checkpoint_every: int = 20
     max_minutes: float | None = None
+    video_every: int | None = None
 
 
 class TaskTokenExperiments(ExperimentManager):
@@ -110,6 +112,14 @@ class TaskTokenExperiments(ExperimentManager):
             )
             counting.append(best)
         self.callbacks += [*counting, ProgressLine(self.n_timesteps)]
+        if self.options.video_every is not None:
+            films = Films(
+                self.env_name.gym_id,
+                self.env_kwargs,
+                seed=self.seed + _EVALUATION_SEED,
+                every_steps=self.options.video_every,
+            )
+            self.callbacks.append(films)
         if is_resumable(self.algo):
             self.run = ResumableRun(
                 self.run_dir,
@@ -125,13 +135,16 @@ class TaskTokenExperiments(ExperimentManager):
         results = super().setup_experiment()
         if results is None:
             return None
-        model, _ = results
+        model, hyperparams = results
         (self.run_dir / ARGUMENTS_FILE).write_text(json.dumps(self.options.arguments))
         print(parameter_counts(model))
         curves = self.run_dir / "tensorboard"
         if self.tensorboard_log is not None:
             curves = Path(self.tensorboard_log, self.run_dir.name)
         model.set_logger(configure(str(curves), ["tensorboard", *["stdout"] * (self.verbose > 0)]))
+        settings = {**hyperparams, "algo": self.algo, "env": self.env_name, "seed": self.seed}
+        settings |= {f"env_kwargs/{key}": value for key, value in self.env_kwargs.items()}
+        model.logger.record("hparams", comparable(settings), exclude=("stdout",))
         if self.run is not None:
             assert isinstance(model, OnPolicyAlgorithm)
             if has_token(model):

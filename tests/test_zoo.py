@@ -17,13 +17,18 @@ from gymnasium.wrappers import RescaleAction
 from sb3_contrib import TRPO, RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecMonitor
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from test_agents import IDS, ROLLOUT, TINY, checkpoint_of, differences
 
 import zoo_configs
 from agents.algorithms import ALGOS
+from agents.callbacks import Curves
 from agents.train import train
 from agents.vec_env import TaskTokenVecEnv, native_batch
+from tt_gym.envs.rendering import RenderingError
 from tt_gym.tokens import load_token
 
 CONFIGS = Path(zoo_configs.__file__).parent
@@ -218,3 +223,62 @@ def test_a_search_leaves_a_report_and_its_best_trial_can_be_trained(tmp_path, bf
     model = PPO.load(run_dir / f"{IDS[0]}.zip", device="cpu")
     assert model.n_steps == 2 ** int(trials[1]["params_n_steps_pow"])
     assert model.gamma == 1 - float(trials[1]["params_one_minus_gamma"])
+
+
+# ---- TensorBoard --------------------------------------------------------------------------------
+
+
+def events_of(run_dir: Path) -> EventAccumulator:
+    events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    return events
+
+
+def test_videos_appear_in_tensorboard_and_change_nothing(tmp_path, bfm):
+    env = gymnasium.make_vec(IDS[0], num_envs=1, bfm=bfm, render_mode="rgb_array")
+    env.reset(seed=0)
+    try:
+        env.render()
+    except RenderingError as error:
+        pytest.skip(str(error))
+    settings = ("--env-kwargs", f"bfm:{bfm!r}", "max_episode_steps:8")
+    plain = train([*arguments(tmp_path / "a", bfm, "ppo", steps=4 * ROLLOUT), *settings])
+    command = [*arguments(tmp_path / "b", bfm, "ppo", steps=4 * ROLLOUT), *settings]
+    filmed = train([*command, "--video-every", str(2 * ROLLOUT)])
+    assert differences(checkpoint_of(plain), checkpoint_of(filmed)) == []
+    pictures = events_of(filmed).Images("rollout/video")
+    assert [item.step for item in pictures] == [2 * ROLLOUT, 4 * ROLLOUT]
+    assert (pictures[0].width, pictures[0].height) == (240, 180)
+    assert "rollout/video" not in events_of(plain).Tags()["images"]
+
+
+def test_tensorboard_compares_runs_by_their_settings(tmp_path, bfm):
+    run_dir = train(arguments(tmp_path, bfm, "ppo", steps=24 * ROLLOUT))
+    events = events_of(run_dir)
+    data = events.SummaryMetadata("_hparams_/session_start_info").plugin_data
+    settings = HParamsPluginData.FromString(data.content).session_start_info.hparams
+    assert settings["n_steps"].number_value == 16
+    assert settings["algo"].string_value == "ppo"
+    assert settings["env_kwargs/bfm"].string_value == bfm
+    for tag in ("rollout/fall_rate", "rollout/divergence_rate"):
+        assert all(0.0 <= item.value <= 1.0 for item in events.Scalars(tag))
+    # 128 entries within +-2, and none can be zero
+    assert all(0.0 < item.value < 2 * 128**0.5 for item in events.Scalars("rollout/token_norm"))
+
+
+def test_the_token_norm_is_that_of_what_the_model_receives(bfm):
+    env = VecMonitor(TaskTokenVecEnv(gymnasium.make_vec(IDS[0], num_envs=2, bfm=bfm)))
+    model = PPO("MultiInputPolicy", env, n_steps=8, batch_size=16, device="cpu")
+    model.policy.log_std.data.fill_(5.0)  # every entry beyond the bounds
+    model.set_logger(configure(None, []))
+    curves = Curves()
+    model.learn(8, curves, log_interval=None)
+    recorded = model.logger.name_to_value["rollout/token_norm"]
+    assert recorded == pytest.approx(2 * 128**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("value", ["0", "-5"])
+def test_a_video_needs_a_positive_distance(value, capsys):
+    with pytest.raises(SystemExit):
+        train(["--env", IDS[0], "--video-every", value])
+    assert f"must be at least 1, got {value}" in capsys.readouterr().err
