@@ -10,10 +10,11 @@ from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
-from rl_zoo3.utils import ALGOS, StoreDict
+from rl_zoo3.utils import StoreDict
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import tt_gym  # noqa: F401  registers the environments
+from agents.algorithms import ALGOS, is_recurrent
 from agents.policies import ThroughBFMPolicy
 from agents.resume import TOKEN_FILE
 from tt_gym.bfm.joint_control import PREFIX
@@ -169,7 +170,7 @@ def load_policy(run_dir: Path, env_id: str) -> PolicyActor:
     """Whole SB3 model of a run. The zip holds pickles: load runs of people you trust.
 
     Raises:
-        CheckpointError: no finished run of a known algorithm.
+        CheckpointError: no finished run of a known algorithm, or its policy has a memory.
     """
     path = run_dir / f"{env_id}.zip"
     if not path.is_file():
@@ -177,4 +178,10 @@ def load_policy(run_dir: Path, env_id: str) -> PolicyActor:
     algorithm = run_dir.resolve().parent.name
     if algorithm not in ALGOS:
         raise CheckpointError(f"{run_dir}: must lie in a folder named after its algorithm")
-    return PolicyActor(ALGOS[algorithm].load(path, device="cpu"))
+    model = ALGOS[algorithm].load(path, device="cpu")
+    if is_recurrent(model):
+        raise CheckpointError(
+            f"{path}: a policy with a memory of past steps cannot act here; "
+            "use it with sb3_contrib.RecurrentPPO.load"
+        )
+    return PolicyActor(model)

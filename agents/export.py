@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor
 from torch import nn
 
+from agents.algorithms import is_recurrent
 from agents.networks import SplitNetworks
 from agents.policies import ThroughBFMPolicy
 from agents.vec_env import native_env
@@ -32,6 +34,7 @@ def encoder_of(policy: BasePolicy) -> TokenEncoder:
         isinstance(policy, ActorCriticPolicy)
         and isinstance(policy.features_extractor, CombinedExtractor)
         and isinstance(policy.observation_space, spaces.Dict)
+        and not isinstance(policy, RecurrentActorCriticPolicy)
         and not policy.squash_output
     ):
         raise ValueError(
@@ -58,9 +61,10 @@ def encoder_of(policy: BasePolicy) -> TokenEncoder:
 
 
 def has_token(model: BaseAlgorithm) -> bool:
-    """Whether what is trained can become a token file: :func:`encoder_of` says no by an error."""
-    in_token_control = native_env(model.get_env()).control == "token"
-    return in_token_control or isinstance(model.policy, ThroughBFMPolicy)
+    """Whether what is trained is an encoder that can become a token file."""
+    if isinstance(model.policy, ThroughBFMPolicy):
+        return True
+    return native_env(model.get_env()).control == "token" and not is_recurrent(model)
 
 
 def describe(model: BaseAlgorithm, *, command: str, wall_clock_s: float) -> TokenMetadata:
@@ -92,7 +96,10 @@ def parameter_counts(model: BaseAlgorithm) -> str:
     total = sum(p.numel() for p in policy.parameters() if p.requires_grad)
     if not isinstance(policy, ActorCriticPolicy):
         return f"trainable parameters: {total:,}; {frozen}"
-    critic = _count(policy.mlp_extractor.value_net) + _count(policy.value_net)
+    parts = [policy.mlp_extractor.value_net, policy.value_net]
+    if isinstance(policy, RecurrentActorCriticPolicy):
+        parts += [part for part in (policy.critic, policy.lstm_critic) if part is not None]
+    critic = sum(_count(part) for part in parts)
     return f"trainable parameters: actor {total - critic:,}, critic {critic:,}; {frozen}"
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from stable_baselines3 import PPO
+from sb3_contrib import RecurrentPPO
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import (
     VecEnv,
     VecMonitor,
@@ -32,7 +34,8 @@ class ResumableRun(BaseCallback):
     """Saves ``checkpoint.safetensors`` (everything) and ``token.safetensors`` (the actor).
 
     Only at the start of a rollout, where networks, last observation and simulators agree, and at
-    the end of training. The token is left out where no token is trained.
+    the end of training. No token is written where there is none
+    (:func:`agents.export.has_token`).
 
     Args:
         run_dir: where the files go.
@@ -85,7 +88,7 @@ class ResumableRun(BaseCallback):
 
     def save(self) -> None:
         """Write both files, each in one step."""
-        assert isinstance(self.model, PPO)
+        assert isinstance(self.model, OnPolicyAlgorithm)
         content = {
             **run_state(self.model),
             "callbacks": {name: item.get_state() for name, item in self.others.items()},
@@ -96,7 +99,7 @@ class ResumableRun(BaseCallback):
             metadata = describe(self.model, command=self.command, wall_clock_s=self.trained_s)
             save_token(self.token, encoder_of(self.model.policy), metadata)
 
-    def restore(self, model: PPO) -> None:
+    def restore(self, model: OnPolicyAlgorithm) -> None:
         """Continue from the checkpoint, if there is one yet.
 
         Raises:
@@ -113,7 +116,7 @@ class ResumableRun(BaseCallback):
         self._before_s = saved["trained_s"]
 
 
-def run_state(model: PPO) -> dict[str, Any]:
+def run_state(model: OnPolicyAlgorithm) -> dict[str, Any]:
     """Model, environments, running episode statistics: content for ``save_checkpoint``."""
     env, monitor = _env_and_monitor(model)
     assert model.ep_info_buffer is not None and model.ep_success_buffer is not None
@@ -129,6 +132,9 @@ def run_state(model: PPO) -> dict[str, Any]:
         ],
         "successes": [bool(item) for item in model.ep_success_buffer],
     }
+    if isinstance(model, RecurrentPPO):
+        assert model._last_lstm_states is not None
+        state["memory"] = [list(part) for part in model._last_lstm_states]
     if isinstance(env, VecNormalize):
         state["reward_scale"] = {
             "returns": torch.from_numpy(env.returns),
@@ -139,7 +145,7 @@ def run_state(model: PPO) -> dict[str, Any]:
     return state
 
 
-def restore_run(model: PPO, saved: dict[str, Any]) -> None:
+def restore_run(model: OnPolicyAlgorithm, saved: dict[str, Any]) -> None:
     """Inverse of :func:`run_state`; continue with ``learn(..., reset_num_timesteps=False)``."""
     env, monitor = _env_and_monitor(model)
     native_env(env).set_state(saved["env"])
@@ -149,6 +155,9 @@ def restore_run(model: PPO, saved: dict[str, Any]) -> None:
     window = model._stats_window_size
     model.ep_info_buffer = deque(saved["episodes"], maxlen=window)
     model.ep_success_buffer = deque(saved["successes"], maxlen=window)
+    if isinstance(model, RecurrentPPO):
+        actor, critic = (tuple(part) for part in saved["memory"])
+        model._last_lstm_states = RNNStates(actor, critic)  # type: ignore[assignment]
     if isinstance(env, VecNormalize):
         scale = saved["reward_scale"]
         env.returns = scale["returns"].numpy().copy()
@@ -156,7 +165,7 @@ def restore_run(model: PPO, saved: dict[str, Any]) -> None:
         env.ret_rms.count = scale["count"]
 
 
-def _env_and_monitor(model: PPO) -> tuple[VecEnv, VecMonitor]:
+def _env_and_monitor(model: OnPolicyAlgorithm) -> tuple[VecEnv, VecMonitor]:
     env = model.get_env()
     assert env is not None
     monitor = unwrap_vec_wrapper(env, VecMonitor)

@@ -20,6 +20,7 @@ import rl_zoo3.train
 
 import tt_gym  # noqa: F401  registers the environments
 import zoo_configs
+from agents.algorithms import ALGOS, is_resumable
 from agents.zoo import ARGUMENTS_FILE, RunOptions, TaskTokenExperiments
 from tt_gym.checkpoint import CheckpointError
 
@@ -55,14 +56,18 @@ def train(arguments: list[str]) -> Path:
         parser.error(f"--env is required; known: {', '.join(_known_ids())}")
     if own.env not in gymnasium.registry and "--gym-packages" not in others:
         parser.error(f"unknown --env {own.env!r}; known: {', '.join(_known_ids())}")
-    if own.algo != "ppo" and (own.resume or own.max_minutes):
+    if own.algo not in ALGOS:
+        parser.error(f"unknown --algo {own.algo!r}; known: {', '.join(ALGOS)}")
+    if not is_resumable(own.algo) and (own.resume or own.max_minutes):
         option = "--resume" if own.resume else "--max-minutes"
-        parser.error(f"{option} is for --algo ppo, not {own.algo}")
+        known = ", ".join(name for name in ALGOS if is_resumable(name))
+        parser.error(f"{option} is for --algo {known}, not {own.algo}")
     options = RunOptions(
         arguments=tuple(_without_resume(given)),
         resume=own.resume,
         checkpoint_every=own.checkpoint_every,
         max_minutes=own.max_minutes,
+        video_every=own.video_every,
     )
     return _run_zoo([*_defaults(own.algo), "--algo", own.algo, "--env", own.env, *others], options)
 
@@ -81,7 +86,17 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint-every", type=int, default=RunOptions.checkpoint_every, metavar="ROLLOUTS"
     )
     parser.add_argument("--max-minutes", type=float, help="stop after this training time in all")
+    parser.add_argument(
+        "--video-every", type=_positive, metavar="STEPS", help="steps between videos in TensorBoard"
+    )
     return parser
+
+
+def _positive(text: str) -> int:
+    value = int(float(text))
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
 
 
 def _arguments_of(run_dir: Path) -> list[str]:
@@ -139,6 +154,8 @@ def main() -> None:
         run_dir = train(sys.argv[1:])
     except CheckpointError as error:
         raise SystemExit(f"agents.train: {error}") from error
+    if not (run_dir / ARGUMENTS_FILE).exists():  # a search trains, but it is no run
+        return
     print(f"curves: tensorboard --logdir {run_dir}")
     token = run_dir / "token.safetensors"
     if token.exists():

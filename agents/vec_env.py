@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 
 from tt_gym.envs.vector_env import TaskTokenVectorEnv
 
@@ -83,3 +85,38 @@ def native_env(env: VecEnv | None) -> TaskTokenVectorEnv:
     inner = None if env is None else env.unwrapped
     assert isinstance(inner, TaskTokenVecEnv)
     return inner.env
+
+
+def native_batch(env: VecEnv) -> VecEnv:
+    """Single environments that rl-zoo3 made, replaced by one native batch of as many.
+
+    A ``vec_env_wrapper`` for rl-zoo3's files: the stock ``python -m rl_zoo3.train`` knows no
+    environments that are born batched. What is not a ``DummyVecEnv`` stays as it is: batches of
+    ``agents.train``, and processes where ``--vec-env subproc`` asks for them.
+
+    Args:
+        env: fresh single environments, monitored; they are closed and their monitor files deleted.
+
+    Returns:
+        A monitored batch with the same settings, seed and log folder.
+
+    Raises:
+        ValueError: the environments are wrapped (``env_wrapper``), which a batch cannot be.
+    """
+    if not isinstance(env, DummyVecEnv):
+        return env
+    spec = env.envs[0].spec
+    assert spec is not None
+    wrappers = [wrapper.name for wrapper in spec.additional_wrappers if wrapper.name != "Monitor"]
+    if wrappers:
+        raise ValueError(f"native_batch goes with no env_wrapper, got {', '.join(wrappers)}")
+    env.close()
+    writers = [single.get_wrapper_attr("results_writer") for single in env.envs]
+    logs = [writer.file_handler.name for writer in writers if writer is not None]
+    for log in logs:  # of environments that made no step
+        Path(log).unlink()
+    kwargs = {**spec.kwargs, "max_episode_steps": spec.max_episode_steps}
+    batch: Any = gymnasium.make_vec(spec.id, num_envs=env.num_envs, **kwargs)
+    native = TaskTokenVecEnv(batch)
+    native.seed(env._seeds[0])
+    return VecMonitor(native, logs[0] if logs else None, info_keywords=("is_success",))

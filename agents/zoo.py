@@ -9,12 +9,13 @@ from typing import Any
 
 import gymnasium
 from rl_zoo3.exp_manager import ExperimentManager
-from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
-from agents.callbacks import BestBySuccess, Curves, ProgressLine
+from agents.algorithms import is_resumable
+from agents.callbacks import BestBySuccess, Curves, Films, ProgressLine, comparable
 from agents.export import encoder_of, has_token, parameter_counts
 from agents.policies import ThroughBFMPolicy
 from agents.resume import ResumableRun
@@ -34,12 +35,14 @@ class RunOptions:
         resume: folder of the run to continue.
         checkpoint_every: rollouts between checkpoints.
         max_minutes: training time after which to stop.
+        video_every: environment steps between videos in TensorBoard, None for none.
     """
 
     arguments: tuple[str, ...]
     resume: Path | None = None
     checkpoint_every: int = 20
     max_minutes: float | None = None
+    video_every: int | None = None
 
 
 class TaskTokenExperiments(ExperimentManager):
@@ -123,7 +126,15 @@ class TaskTokenExperiments(ExperimentManager):
             )
             counting.append(best)
         self.callbacks += [*counting, ProgressLine(self.n_timesteps)]
-        if self.algo == "ppo":
+        if self.options.video_every is not None:
+            films = Films(
+                self.env_name.gym_id,
+                self.env_kwargs,
+                seed=self.seed + _EVALUATION_SEED,
+                every_steps=self.options.video_every,
+            )
+            self.callbacks.append(films)
+        if is_resumable(self.algo):
             self.run = ResumableRun(
                 self.run_dir,
                 command=" ".join(("python -m agents.train", *self.options.arguments)),
@@ -138,7 +149,7 @@ class TaskTokenExperiments(ExperimentManager):
         results = super().setup_experiment()
         if results is None:
             return None
-        model, _ = results
+        model, hyperparams = results
         if isinstance(model.policy, ThroughBFMPolicy):
             model.policy.check_model(native_env(model.get_env()).bfm)
         (self.run_dir / ARGUMENTS_FILE).write_text(json.dumps(self.options.arguments))
@@ -147,8 +158,11 @@ class TaskTokenExperiments(ExperimentManager):
         if self.tensorboard_log is not None:
             curves = Path(self.tensorboard_log, self.run_dir.name)
         model.set_logger(configure(str(curves), ["tensorboard", *["stdout"] * (self.verbose > 0)]))
+        settings = {**hyperparams, "algo": self.algo, "env": self.env_name, "seed": self.seed}
+        settings |= {f"env_kwargs/{key}": value for key, value in self.env_kwargs.items()}
+        model.logger.record("hparams", comparable(settings), exclude=("stdout",))
         if self.run is not None:
-            assert isinstance(model, PPO)
+            assert isinstance(model, OnPolicyAlgorithm)
             if has_token(model):
                 encoder_of(model.policy)  # raises now rather than at the first checkpoint
             self.run.restore(model)

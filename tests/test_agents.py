@@ -387,10 +387,13 @@ def test_ids_of_other_packages_can_be_evaluated_and_filmed(tmp_path, bfm, monkey
     assert list(tmp_path.glob("film.*"))
 
 
-def test_only_ppo_runs_can_be_limited(tmp_path, bfm, capsys):
+def test_only_resumable_runs_can_be_limited(tmp_path, bfm, capsys):
     with pytest.raises(SystemExit):
         train(["--algo", "a2c", *arguments(tmp_path, bfm, "--max-minutes", "1", steps=ROLLOUT)])
-    assert "--max-minutes is for --algo ppo, not a2c" in capsys.readouterr().err
+    assert (
+        "--max-minutes is for --algo ppo, trpo, ppo_lstm, recurrent_ppo, not a2c"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_token_of_another_environment_is_refused(straight, bfm):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,3 +160,68 @@ def test_a_shipped_token_fits_the_shipped_model(name):
     encoder = load_token(name)
     assert encoder.metadata is not None
     assert encoder.metadata.task == name
+
+
+# ---- the library --------------------------------------------------------------------------------
+
+
+def test_a_token_of_the_library_says_what_it_is_and_acts(token_file, bfm, encoder):
+    token = tokens.load(token_file, bfm=bfm)
+    assert token.name == str(token_file)
+    assert token.metadata == metadata(bfm)
+    assert token.config == CONFIG
+    assert np.array_equal(token(observations(5)), encoder.act(observations(5)))
+    assert token(observations(5)).shape == (5, 128)
+
+
+def test_the_library_refuses_another_model(token_file, other_bfm):
+    with pytest.raises(CheckpointError, match=r"made for the frozen model .* pass the model"):
+        tokens.load(token_file, bfm=other_bfm)
+
+
+def test_the_library_is_reached_from_the_package_which_stays_light():
+    code = (
+        "import sys, tt_gym\n"
+        "assert 'torch' not in sys.modules\n"
+        "assert isinstance(tt_gym.tokens.names(), list)\n"
+        "try: tt_gym.tokns\n"
+        "except AttributeError as error: assert 'tokns' in str(error)\n"
+        "else: raise SystemExit('no error')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def example() -> Any:
+    path = Path(__file__).parents[1] / "docs" / "examples" / "switch_tokens.py"
+    spec = importlib.util.spec_from_file_location("switch_tokens", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["switch_tokens"] = module  # dataclasses look it up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_example_walks_far_from_the_box_and_strikes_near_it(example):
+    asked = []
+
+    def walk(seen: dict[str, np.ndarray]) -> np.ndarray:
+        asked.append(seen["task"])
+        return np.full((2, 4), 1.0)
+
+    switch = example.Switch(walk, lambda seen: np.full((2, 4), -1.0), distance=2.0, speed=1.2)
+    task = np.zeros((2, 15), np.float32)
+    task[:, :2] = [[3.0, 4.0], [0.0, 1.0]]
+    actions = switch.act({"task": task, "state": np.zeros((2, 223), np.float32)})
+    assert actions[:, 0].tolist() == [1.0, -1.0]
+    np.testing.assert_allclose(asked[0], [[0.6, 0.8, 1.2], [0.0, 1.0, 1.2]], rtol=1e-6)
+
+
+@pytest.mark.skipif(not {"direction", "strike"} <= set(shipped_tokens()), reason="none shipped")
+def test_the_example_runs(example, tmp_path, capsys):
+    output = ["--output", str(tmp_path / "switch.mp4")]
+    toppled = example.main(["--episodes", "2", "--max-episode-steps", "4", *output])
+    assert list(toppled) == ["switched", "Direction's alone", "Strike's alone"]
+    assert list(tmp_path.glob("switch.*"))
+    assert "boxes toppled" in capsys.readouterr().out

@@ -3,6 +3,9 @@
 Importing this module registers the ids ``TT*-v0`` and loads nothing heavy.
 """
 
+import importlib
+from types import ModuleType
+
 from gymnasium import register, registry
 
 from tt_gym.opengl import choose_backend
@@ -13,6 +16,14 @@ EPISODE_STEPS = 300
 """Control steps (30 per second) of an episode, 10 s as in the paper's evaluation."""
 
 choose_backend()  # before anything imports mujoco
+
+
+def __getattr__(name: str) -> ModuleType:
+    # torch comes with it: imported when first asked for
+    if name == "tokens":
+        return importlib.import_module("tt_gym.tokens")
+    raise AttributeError(f"module 'tt_gym' has no attribute {name!r}")
+
 
 for _name, _task in (
     ("TTDirection-v0", "direction"),

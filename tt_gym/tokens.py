@@ -2,8 +2,8 @@
 
 It needs neither Stable-Baselines3 nor a critic::
 
-    encoder = load_token("strike")
-    action = encoder.act(observations)
+    token = tt_gym.tokens.load("strike")  # one of tt_gym.tokens.names(), or a path
+    actions = token(observations)
 """
 
 from __future__ import annotations
@@ -131,6 +131,46 @@ class TokenEncoder(nn.Module):
                 )
         parts = [torch.as_tensor(observations[name]) for name in self.config.inputs]
         return self(torch.cat(parts, dim=-1)).numpy()
+
+
+@dataclasses.dataclass(frozen=True)
+class Token:
+    """A trained token, ready to act: ``token(observations)`` gives the environments' actions.
+
+    Attributes:
+        name: as it was asked for.
+        encoder: the network.
+        metadata: what it was trained for, with which frozen model, and how well it does.
+    """
+
+    name: str
+    encoder: TokenEncoder
+    metadata: TokenMetadata
+
+    @property
+    def config(self) -> EncoderConfig:
+        """Inputs and sizes of the network."""
+        return self.encoder.config
+
+    def __call__(self, observations: dict[str, np.ndarray]) -> np.ndarray:
+        """Actions (N, E) within +-1 for a batch of observations; see :meth:`TokenEncoder.act`."""
+        return self.encoder.act(observations)
+
+    def act(self, observations: dict[str, np.ndarray]) -> np.ndarray:
+        """The same, for what asks an actor."""
+        return self.encoder.act(observations)
+
+
+def names() -> list[str]:
+    """Names of the tokens that come with the package."""
+    return shipped_tokens()
+
+
+def load(name_or_path: str | Path, *, bfm: str | Path | None = None) -> Token:
+    """A trained token that acts; arguments and errors are those of :func:`load_token`."""
+    encoder = load_token(name_or_path, bfm=bfm)
+    assert encoder.metadata is not None
+    return Token(str(name_or_path), encoder, encoder.metadata)
 
 
 def shipped_tokens() -> list[str]:

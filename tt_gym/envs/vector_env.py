@@ -26,6 +26,7 @@ from tt_gym.envs.perturber import Perturber
 from tt_gym.envs.start_states import sample_start_states
 from tt_gym.simulation import BodyState, MujocoCpu
 from tt_gym.tasks import Goal, Transition, build_task
+from tt_gym.tasks.task import fallen
 
 Control = Literal["token", "joint", "prompt"]
 TOKEN_SCALE = 2.0
@@ -42,7 +43,8 @@ class TaskTokenVectorEnv(VectorEnv):
 
     Action: ``Box(-1, 1, (E,))``, the task token divided by :data:`TOKEN_SCALE`.
 
-    Info: ``is_success``, ``diverged``, ``goals`` and ``goals_succeeded`` (measured goals so far),
+    Info: ``is_success``, ``diverged``, ``fallen`` (in this step), ``goals`` and ``goals_succeeded``
+    (measured goals so far),
     ``reward/<term>`` and ``task/<metric>`` (means over the episode), ``goal_over`` (a new goal has
     just begun), ``condition/<name>`` (how hard the goal of this step was, see the task's
     ``condition``, and what perturbations were drawn); at the end of an episode under
@@ -224,6 +226,7 @@ class TaskTokenVectorEnv(VectorEnv):
         left = self._goals_left()
         info = self._info({**self.outcomes.summary(terminated, left, diverged), **of_goal})
         observations = self._observe()
+        info |= self._info({"fallen": fallen(transition, self.humanoid) & ~diverged})
         if self.autoreset and bool(done.any()):
             info = self._final(info, observations, done.numpy())
             self._restart(done.nonzero().flatten())

@@ -1,4 +1,4 @@
-"""Stop and resume Stable-Baselines3 PPO at a rollout boundary, exactly and without pickles."""
+"""Stop and resume PPO and its kin at a rollout boundary, exactly and without pickles."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3 import PPO
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
@@ -32,7 +32,7 @@ class GroupClippedAdam(torch.optim.Adam):
         return result
 
 
-def ppo_state(model: PPO) -> dict[str, Any]:
+def ppo_state(model: OnPolicyAlgorithm) -> dict[str, Any]:
     """Content for ``save_checkpoint``: networks, optimiser, counters, observations, random states.
 
     The environment's own state is not included.
@@ -59,7 +59,7 @@ def ppo_state(model: PPO) -> dict[str, Any]:
     return state
 
 
-def restore_ppo(model: PPO, state: dict[str, Any]) -> None:
+def restore_ppo(model: OnPolicyAlgorithm, state: dict[str, Any]) -> None:
     """Inverse of :func:`ppo_state`; continue with ``learn(..., reset_num_timesteps=False)``."""
     model.policy.load_state_dict(state["policy"])
     restore_optimizer(model.policy.optimizer, state["optimizer"])
