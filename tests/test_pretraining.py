@@ -388,8 +388,10 @@ def test_the_divergence_of_normal_distributions_by_hand():
 
 
 def test_the_report_writes_its_figures(tiny_tracker, bfm, tmp_path, monkeypatch):
-    path = tmp_path / "report.json"
+    path, card = tmp_path / "report.json", tmp_path / "card.md"
+    card.write_text("before\n<!-- report -->\nold\n<!-- end -->\nafter\n")
     options = ["--tracker", str(tiny_tracker), "--bfm", bfm, "--json", str(path)]
+    options += ["--write", str(card)]
     arguments = ["report", *options, "--windows", "8", "--clips", *CLIPS]
     monkeypatch.setattr(sys, "argv", arguments)
     report.main()
@@ -402,6 +404,22 @@ def test_the_report_writes_its_figures(tiny_tracker, bfm, tmp_path, monkeypatch)
     ):
         assert 0.0 <= figures[key] <= 1.0
     assert 0.0 < figures["tracker_error_mm"] < 300.0
+    for alive, held, mean in figures["speeds"].values():
+        assert 0.0 <= held <= alive <= 1.0
+        assert abs(mean) < 6.0
+    text = card.read_text()
+    assert text.startswith("before\n<!-- report -->\n| clip |")
+    assert text.endswith("\n<!-- end -->\nafter\n")
+    assert "old" not in text
+    assert f"| `tracker_success` | {figures['tracker_success']:.4g} |" in text
+
+
+def test_the_report_writes_only_between_its_marks(tmp_path):
+    plain = tmp_path / "plain.md"
+    plain.write_text("nothing here")
+    with pytest.raises(ValueError, match=r"plain\.md: has no lines <!-- report -->"):
+        report.write_between_markers(plain, "text")
+    assert plain.read_text() == "nothing here"
 
 
 def test_an_empty_list_of_shipped_clips_is_all_of_them():

@@ -211,6 +211,41 @@ def show(figures: dict) -> None:
             console.print(f"{key}: {value:.4g}")
 
 
+def markdown(figures: dict) -> str:
+    """The figures as Markdown tables."""
+    lines = [
+        "| clip | tracker: followed | error, mm | every joint prompted: followed | error, mm |",
+        "|---|---|---|---|---|",
+    ]
+    for name, (success, error) in figures["tracker_clips"].items():
+        prompted, prompted_error = figures["full_prompt_clips"].get(name, (float("nan"),) * 2)
+        lines.append(
+            f"| {name} | {100 * success:.1f} % | {error:.0f} "
+            f"| {100 * prompted:.1f} % | {prompted_error:.0f} |"
+        )
+    lines += ["", "| prompted speed, m/s | no fall in 10 s | and speed held | mean speed, m/s |"]
+    lines += ["|---|---|---|---|"]
+    for asked, (alive, held, mean) in figures["speeds"].items():
+        lines.append(f"| {asked} | {100 * alive:.1f} % | {100 * held:.1f} % | {mean:.2f} |")
+    lines += ["", "| figure | value |", "|---|---|"]
+    numbers = {key: value for key, value in figures.items() if isinstance(value, float)}
+    lines += [f"| `{key}` | {value:.4g} |" for key, value in numbers.items()]
+    return "\n".join(lines)
+
+
+def write_between_markers(path: Path, text: str) -> None:
+    """Replace what stands between the two lines ``<!-- report -->`` and ``<!-- end -->``.
+
+    Raises:
+        ValueError: the file does not have both, in this order.
+    """
+    before, start, rest = path.read_text().partition("<!-- report -->\n")
+    _, end, after = rest.partition("<!-- end -->")
+    if not (start and end):
+        raise ValueError(f"{path}: has no lines <!-- report --> and <!-- end --> to write between")
+    path.write_text(f"{before}{start}{text}\n{end}{after}")
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -220,6 +255,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=512)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--write", type=Path, help="Markdown file that receives the tables")
     args = parser.parse_args()
     figures = measure(
         args.tracker, args.bfm, clips=args.clips, windows=args.windows, seed=args.seed
@@ -227,6 +263,8 @@ def main() -> None:
     show(figures)
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if args.write:
+        write_between_markers(args.write, markdown(figures))
 
 
 if __name__ == "__main__":
