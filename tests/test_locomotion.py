@@ -91,7 +91,8 @@ def test_turning_ends_at_the_sum_of_the_turn_rates_and_leans_inwards(gaits):
 
 
 def test_course_stays_within_human_limits_and_stops_sometimes():
-    speed, turn_rate = random_course(120.0, torch.Generator().manual_seed(3))
+    speed, turn_rate, asked = random_course(120.0, torch.Generator().manual_seed(3))
+    assert asked.shape == (120 * FPS, 2)
     assert len(speed) == len(turn_rate) == 120 * FPS
     assert float(speed.min()) >= 0.0
     assert float(speed.max()) <= TOP_SPEED
@@ -100,6 +101,48 @@ def test_course_stays_within_human_limits_and_stops_sometimes():
     assert float((speed * turn_rate).abs().max()) < 3.0
     assert float((speed < 0.05).double().mean()) > 0.05
     assert float((speed > 2.0).double().mean()) > 0.1
+
+
+def test_what_is_asked_leads_to_speed_and_heading():
+    speed, turn_rate, asked = random_course(120.0, torch.Generator().manual_seed(3))
+    heading = turn_rate.cumsum(0) / FPS
+    changed = (asked.diff(dim=0) != 0).any(dim=-1).nonzero().flatten() + 1
+    assert len(changed) > 15
+    for first, last in zip(changed[:-1].tolist(), changed[1:].tolist(), strict=True):
+        if last - first > 4 * FPS:
+            assert float(speed[last - 5]) == pytest.approx(float(asked[last - 5, 1]), abs=0.05)
+            assert float(heading[last - 5]) == pytest.approx(float(asked[last - 5, 0]), abs=0.1)
+
+
+def test_every_walk_from_a_stand_begins_with_the_same_foot(gaits):
+    def start_after(stand_frames):
+        speed = torch.zeros(240, dtype=torch.float64)
+        speed[:40] = 1.0  # a walk before, which ends in another phase
+        speed[40 + stand_frames :] = 1.0
+        clip = locomotion(
+            **gaits, speed=speed, turn_rate=torch.zeros_like(speed), name="made", source="made"
+        )
+        return clip.joint_rot[40 + stand_frames :][:60, list(LEGS)]
+
+    difference = rotations.rotation_angle(start_after(31), start_after(50))
+    assert float(difference.mean()) < 0.01
+
+
+def test_what_is_asked_is_saved_and_lost_where_the_motion_changes(tmp_path):
+    from tt_gym.humanoids import DEEPMIMIC
+    from tt_gym.motions import mirror
+    from tt_gym.motions.clip import save_clip
+    from tt_gym.motions.editing import cut, time_warp
+    from tt_gym.motions.library import MotionLibrary
+
+    (clip,) = random_locomotion(shipped_clip("run"), count=1, duration_s=6.0)
+    save_clip(clip, tmp_path / "made.npz")
+    assert torch.equal(load_clip(tmp_path / "made.npz").asked, clip.asked)
+    edited = (mirror(clip, DEEPMIMIC), time_warp(clip, 1.5), cut(clip, 1.0, 2.0, "piece"))
+    assert all(other.asked is None for other in edited)
+    library = MotionLibrary(DEEPMIMIC, [shipped_clip("idle"), clip])
+    assert torch.equal(library.asked[-clip.num_frames :], clip.asked)
+    assert library.asked[: -clip.num_frames].isnan().all()
 
 
 def test_clips_are_reproducible_distinct_and_said_to_be_made():

@@ -19,6 +19,7 @@ from tt_gym.bfm.targets import TARGET_STEPS
 from tt_gym.checkpoint import CheckpointError, load_checkpoint
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions import ClipError, MotionLibrary, shipped_clip
+from tt_gym.motions.locomotion import random_locomotion
 from tt_gym.pretraining import distill, report, tracker
 from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import DistillEnv, aligned_poses, stride_velocity
@@ -342,6 +343,21 @@ def test_distillation_starts_from_a_model_that_acts_from_the_first_round(
     before = run.model.normalizers["state"].mean.clone()
     run.run(0.1)
     assert torch.equal(run.model.normalizers["state"].mean, before)
+
+
+def test_made_clips_show_what_they_are_on_their_way_to():
+    (made,) = random_locomotion(shipped_clip("run"), count=1, duration_s=20.0, seed=1)
+    env = prompted(MotionLibrary(DEEPMIMIC, [made]), "heading_speed")
+    targets = env.targets()
+    asked = made.asked[env.frame]
+    assert torch.equal(targets.heading, asked[:, :1].expand_as(targets.heading))
+    speed = targets.velocity.norm(dim=-1)
+    torch.testing.assert_close(speed, asked[:, 1:].expand_as(speed))
+    moving = asked[:, 1] > 0.1
+    angle = torch.atan2(targets.velocity[..., 1], targets.velocity[..., 0])[moving]
+    away = rotations.wrap_angle(angle - asked[moving, :1])
+    assert moving.any()
+    assert float(away.abs().max()) < 1e-4
 
 
 def test_commands_show_a_later_heading_and_velocity(library):

@@ -8,6 +8,7 @@ import tokenize
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,8 @@ class Clip:
         joint_rot: rotation of every body relative to its parent (the root's: world), (T, B, 4).
         loop: whether the last frame leads back into the first.
         source: where it was recorded and under which terms.
+        asked: for clips made along a course, the heading (rad) and speed (m/s) that the motion is
+            on its way to, (T, 2); edits that change places or times drop it.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Clip:
     joint_rot: Tensor
     loop: bool
     source: str
+    asked: Tensor | None = None
 
     def __repr__(self) -> str:
         kind = "looping" if self.loop else "single"
@@ -67,8 +71,12 @@ class Clip:
 def save_clip(clip: Clip, path: str | Path) -> None:
     """Write a clip as ``.npz`` (float32 arrays and a JSON header)."""
     header = {"name": clip.name, "loop": clip.loop, "source": clip.source, "fps": FPS}
+    extra: dict[str, Any] = (
+        {} if clip.asked is None else {"asked": clip.asked.numpy().astype(np.float32)}
+    )
     np.savez_compressed(
         path,
+        **extra,
         root_pos=clip.root_pos.numpy().astype(np.float32),
         joint_rot=clip.joint_rot.numpy().astype(np.float32),
         header=np.array(json.dumps(header)),
@@ -85,6 +93,7 @@ def load_clip(path: str | Path) -> Clip:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             root_pos, joint_rot = arrays["root_pos"], arrays["joint_rot"]
+            asked = arrays["asked"] if "asked" in arrays else None
             header = json.loads(str(arrays["header"]))
         name, loop, source, fps = (header[field] for field in ("name", "loop", "source", "fps"))
     except FileNotFoundError:
@@ -94,6 +103,8 @@ def load_clip(path: str | Path) -> Clip:
     except _DAMAGED as error:
         raise ClipError(f"{path}: not a readable .npz clip ({error})") from error
     check_arrays(path, root_pos, joint_rot)
+    if asked is not None and (asked.shape != (len(root_pos), 2) or not np.isfinite(asked).all()):
+        raise ClipError(f"{path}: field 'asked' must be finite and ({len(root_pos)}, 2)")
     if fps != FPS:
         raise ClipError(f"{path}: field 'fps' is {fps}, must be {FPS}")
     return Clip(
@@ -102,6 +113,7 @@ def load_clip(path: str | Path) -> Clip:
         joint_rot=torch.from_numpy(joint_rot.astype(np.float32)),
         loop=bool(loop),
         source=source,
+        asked=None if asked is None else torch.from_numpy(asked.astype(np.float32)),
     )
 
 
@@ -148,6 +160,7 @@ def mirror(clip: Clip, humanoid: Humanoid) -> Clip:
         name=f"{clip.name}_mirror",
         root_pos=clip.root_pos * flip_pos,
         joint_rot=swapped * flip_rot,
+        asked=None,
     )
 
 
@@ -166,7 +179,9 @@ def unroll(clip: Clip, duration_s: float) -> Clip:
         turned[:, 0] = rotations.quat_multiply(rotations.yaw_quat(yaw), turned[:, 0])
         rot.append(turned)
         frames += clip.num_frames - 1
-    return dataclasses.replace(clip, root_pos=torch.cat(pos), joint_rot=torch.cat(rot), loop=False)
+    return dataclasses.replace(
+        clip, root_pos=torch.cat(pos), joint_rot=torch.cat(rot), loop=False, asked=None
+    )
 
 
 def lift(clip: Clip, humanoid: Humanoid, percentile: float = 10.0) -> Clip:

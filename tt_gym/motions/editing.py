@@ -31,6 +31,7 @@ def time_warp(clip: Clip, factor: float) -> Clip:
         root_pos=pos.float(),
         joint_rot=rot.float(),
         source=f"{clip.source}; made: played {factor:g} times as fast",
+        asked=None,
     )
 
 

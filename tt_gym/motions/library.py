@@ -72,6 +72,14 @@ class MotionLibrary:
         ready = [unroll(lift(clip, humanoid), window_s) for clip in clips]
         self.lengths = torch.tensor([clip.num_frames for clip in ready])
         self.starts = torch.cumsum(self.lengths, dim=0) - self.lengths
+        unknown = torch.full((1, 2), torch.nan)
+        self.asked = torch.cat(
+            [
+                unknown.expand(clip.num_frames, 2) if clip.asked is None else clip.asked
+                for clip in ready
+            ]
+        )
+        """Heading and speed that a made clip is on its way to, NaN for others: (F, 2)."""
         parts = [self._frames(clip) for clip in ready]
         fields = [field.name for field in dataclasses.fields(MotionFrames)]
         self.frames = MotionFrames(

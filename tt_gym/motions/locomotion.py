@@ -33,6 +33,8 @@ _STEP_IN_PLACE = math.radians(90.0)  # rad/s of turning that calls for half a st
 _GRAVITY = 9.81
 _ACCELERATION, _TURN_RATE, _SIDEWAYS = 2.0, math.radians(100.0), 2.5  # m/s^2, rad/s, m/s^2
 _SMOOTH_FRAMES = 13
+_NOTICE_FRAMES = 4  # smoothing lets a change begin early; what is asked is moved about as much
+_STILL = 0.02  # stride below which feet stand: the next step is the first of a new walk
 _SEGMENT_S = (1.5, 6.6)
 _STOP_SHARE, _SLOW_SHARE = 0.2, 0.45
 _SLOW_RANGE, _FAST_RANGE = (0.4, 1.7), (1.7, TOP_SPEED)
@@ -106,13 +108,22 @@ def in_step(gait: Gait, other: Gait, bodies: Sequence[int]) -> Gait:
 
 
 def locomotion(
-    stand: Gait, walk: Gait, jog: Gait, *, speed: Tensor, turn_rate: Tensor, name: str, source: str
+    stand: Gait,
+    walk: Gait,
+    jog: Gait,
+    *,
+    speed: Tensor,
+    turn_rate: Tensor,
+    name: str,
+    source: str,
+    asked: Tensor | None = None,
 ) -> Clip:
     """Move at ``speed`` (T,) m/s while turning at ``turn_rate`` (T,) rad/s, frame by frame.
 
     Stride and cadence grow together below walking speed; between a fast walk and a slow jog the
     poses are blended in step. The body leans into turns, and its speed swings less within a step
-    than a recorded one's.
+    than a recorded one's. Every walk from a stand begins with the same foot: a standing body does
+    not tell which comes next.
     """
     fast_walk, slow_jog = _WALK_RATE * walk.speed, _JOG_RATE * jog.speed
     jogging = ((speed - fast_walk) / (slow_jog - fast_walk)).clamp(0.0, 1.0)
@@ -131,6 +142,10 @@ def locomotion(
         cadence,
     )
     phase = torch.cumsum(cadence, dim=0) / FPS
+    still = stride < _STILL
+    # the phase at the latest still frame is taken off again
+    latest = torch.where(still, phase, 0.0).cummax(dim=0).values
+    phase = phase - latest + torch.where(still.cummax(dim=0).values, first_step(stand, walk), 0.0)
     sway, rot = stand.at(torch.arange(len(speed)).double() / FPS * stand.frequency)
     for gait, weight in ((walk, stride), (jog, jogging)):
         other_sway, other_rot = gait.at(phase)
@@ -147,14 +162,22 @@ def locomotion(
     rot[:, 0] = rotations.quat_multiply(upright, rot[:, 0])
     root_pos = torch.cat((path + sway[:, :2], sway[:, 2:]), dim=-1)
     joint_rot = rotations.quat_normalize(rot)
-    return Clip(name, root_pos.float(), joint_rot.float(), loop=False, source=source)
+    given = None if asked is None else asked.float()
+    return Clip(name, root_pos.float(), joint_rot.float(), False, source, given)
 
 
-def random_course(duration_s: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Speed (T,), m/s, and turn rate (T,), rad/s: a new speed and heading every few seconds.
+def first_step(stand: Gait, walk: Gait) -> float:
+    """Phase of ``walk`` at which it is most like standing."""
+    phases = torch.arange(120, dtype=torch.float64) / 120
+    difference = rotations.rotation_angle(walk.at(phases)[1], stand.rot[0]).square().sum(dim=-1)
+    return float(phases[difference.argmin()])
 
-    Changes are as fast as a person makes them: limited acceleration, turn rate and, when fast,
-    sideways acceleration.
+
+def random_course(duration_s: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Speed (T,), m/s, turn rate (T,), rad/s, and what is asked, (T, 2): heading, rad, and speed.
+
+    There is a new speed and heading every few seconds. Changes are as fast as a person makes them:
+    limited acceleration, turn rate and, when fast, sideways acceleration.
     """
 
     def uniform(low: float, high: float) -> float:
@@ -162,6 +185,7 @@ def random_course(duration_s: float, generator: torch.Generator) -> tuple[Tensor
 
     count = round(duration_s * FPS)
     speeds, rates = torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
+    commands = torch.zeros(count, 2, dtype=torch.float64)
     speed = asked = heading = goal = 0.0
     until = 30
     for frame in range(count):
@@ -178,7 +202,10 @@ def random_course(duration_s: float, generator: torch.Generator) -> tuple[Tensor
         rate = min(max(2.5 * (goal - heading), -limit), limit)
         heading += rate / FPS
         speeds[frame], rates[frame] = speed, rate
-    return _smooth(speeds), _smooth(rates)
+        commands[frame, 0], commands[frame, 1] = goal, asked
+    last = commands[-1:].expand(_NOTICE_FRAMES, 2)
+    commands = torch.cat((commands[_NOTICE_FRAMES:], last))
+    return _smooth(speeds), _smooth(rates), commands
 
 
 def _smooth(values: Tensor) -> Tensor:
@@ -203,11 +230,10 @@ def random_locomotion(
     source = f"made: standing, walking and jogging blended along a course; {jog_clip.source}"
     clips = []
     for index in range(count):
-        speed, turn_rate = random_course(duration_s, generator)
+        speed, turn_rate, asked = random_course(duration_s, generator)
         name = f"locomotion_{seed}_{index}"
-        clips.append(
-            locomotion(stand, walk, jog, speed=speed, turn_rate=turn_rate, name=name, source=source)
-        )
+        course = {"speed": speed, "turn_rate": turn_rate, "asked": asked}
+        clips.append(locomotion(stand, walk, jog, **course, name=name, source=source))
     return clips
 
 

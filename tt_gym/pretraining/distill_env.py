@@ -221,11 +221,18 @@ class DistillEnv(TrackingEnv):
         index = self.library.frame_index(clips, times)  # (N, K)
         later = self.library.frame_index(clips, times + self.ahead)
         frames = self.library.frames
+        heading, velocity = rotations.heading(frames.rot[later, 0]), self._stride_velocity[later]
+        # a made clip knows what it is on its way to: that is what users will show
+        asked = self.library.asked[self.library.frame_index(self.clip_ids, self.frame)]
+        known = asked.isfinite().all(dim=-1) & (self.mode == PROMPT_MODES.index("heading_speed"))
+        course = rotations.direction_xy(asked[:, :1]) * asked[:, 1:].unsqueeze(-1)
+        heading = torch.where(known.unsqueeze(-1), asked[:, :1], heading)
+        velocity = torch.where(known.view(-1, 1, 1), course, velocity)
         return Targets(
             pos=frames.pos[index],
             rot=frames.rot[index],
-            heading=rotations.heading(frames.rot[later, 0]),
-            velocity=self._stride_velocity[later],
+            heading=heading,
+            velocity=velocity,
             time_s=(steps * CONTROL_DT).expand(index.shape),
             pos_visible=self.pos_visible,
             rot_visible=self.rot_visible,
