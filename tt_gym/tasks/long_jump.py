@@ -57,12 +57,12 @@ class LongJump:
     corridor: float = 0.5
     landing_force: float = 50.0
     fall_force: float = 50.0
+    humanoid: Humanoid = dataclasses.field(default=DEEPMIMIC, kw_only=True, repr=False)
 
     observation_size: ClassVar[int] = 4
     objects: ClassVar[tuple[BoxObject, ...]] = ()
     prompts: ClassVar[tuple[str, ...]] = ()
     success_at_end: ClassVar[bool] = True
-    humanoid: ClassVar[Humanoid] = DEEPMIMIC
 
     def __post_init__(self) -> None:
         check_parameters(self, run_up=self.run_up > 0.0, corridor=self.corridor > 0.0)
