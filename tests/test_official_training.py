@@ -14,6 +14,7 @@ from agents.evaluate import main as evaluate
 from agents.train import train
 from tt_gym.bfm.maskedmimic import mlp
 from tt_gym.bfm.pretrained_model import load_bfm
+from tt_gym.checkpoint import CheckpointError
 from tt_gym.tokens import load_token
 
 CONFIGS = Path(zoo_configs.__file__).parent
@@ -75,6 +76,12 @@ def test_a_full_sized_v1_model_has_the_published_number_of_elements(v1_file):
     assert elements + unused == 13_269_205
 
 
+def test_a_missing_model_file_is_named(tmp_path):
+    options = ["--env", "TTDirection-v0", "--bfm", "gone.ckpt", "--log-folder", str(tmp_path)]
+    with pytest.raises(CheckpointError, match=r"gone\.ckpt: no such checkpoint file"):
+        train(options)
+
+
 @pytest.mark.parametrize(
     ("form", "noise"), [("ppo", ", noise 512"), ("ppo_through_bfm", "")], ids=["token", "through"]
 )
@@ -89,6 +96,7 @@ def test_an_encoder_of_the_paper_is_trained_in_both_forms(tmp_path, capsys, v1_f
         ]
     )
     assert f"trainable parameters: actor 198,400{noise}, critic" in capsys.readouterr().out
+    assert train(["--resume", str(run_dir)]) == run_dir  # knows its model
     token = run_dir / "token.safetensors"
     config = load_token(token, bfm=v1_file).config
     assert (config.inputs, config.token_width) == ({"task": 3}, 512)
