@@ -51,6 +51,7 @@ class Direction:
         interval_steps: control steps a goal lasts.
         grace_steps: control steps before success is measured.
         tolerance: allowed relative speed error.
+        humanoid: that does the task; ``build_task`` fills it.
     """
 
     speed_range: tuple[float, float] = (1.2, 3.0)

@@ -50,6 +50,7 @@ class LongJump:
         corridor: allowed distance of the root from the middle of the track, m.
         landing_force: N.
         fall_force: N.
+        humanoid: that does the task; ``build_task`` fills it.
     """
 
     run_up: float = 6.0

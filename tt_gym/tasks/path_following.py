@@ -58,6 +58,7 @@ class PathFollowing:
         stray_distance: m.
         height_grace_steps: control steps before the height may end the episode.
         height_tolerance: m.
+        humanoid: that does the task; ``build_task`` fills it.
     """
 
     max_speed: float = 1.3

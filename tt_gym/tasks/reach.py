@@ -41,6 +41,7 @@ class Reach:
         grace_steps: control steps before success is measured.
         tolerance: allowed distance, m.
         distance_weight: 1/m^2.
+        humanoid: that does the task; ``build_task`` fills it.
     """
 
     side: float = 0.5

@@ -50,6 +50,7 @@ class Strike:
         target_speed: towards the box, m/s.
         down_cosine: tilt at which the box counts as down.
         hit_force: force of the box on a body that counts as a hit, N.
+        humanoid: that does the task; ``build_task`` fills it.
     """
 
     min_distance: float = 0.5
