@@ -89,6 +89,18 @@ def test_v1_takes_the_joint_conditioning_of_the_paper(task, control):
         assert tokens or task == "Strike"
 
 
+def test_v1_sees_the_parts_of_direction_s_joint_conditioning_and_their_times():
+    env = make(V1, control="joint", prompt="joint_conditioning")
+    targets = env.reset(seed=0)[0]["model_targets"]
+    first_of_pelvis, first_of_last = 2 * 26 + 12, 6 * 26 + 12  # bits of the first of two slots
+    bits = [first_of_pelvis, first_of_pelvis + 13, first_of_last, first_of_last + 13]
+    near, far = targets[0, 0], targets[0, 1]
+    assert near[bits].tolist() == [1, 1, 0, 1]  # position, rotation; heading, velocity
+    assert far[bits].tolist() == [1, 0, 0, 0]
+    np.testing.assert_allclose([near[182], far[182]], [1 / 3, 1.0], rtol=1e-6)
+    assert targets[:, :, -1].sum(axis=1).tolist() == [2, 2, 2]
+
+
 @pytest.mark.parametrize(("task", "fits"), [("Reach", True), ("PathFollowing", True),
                                             ("Direction", False), ("Strike", False)])  # fmt: skip
 def test_v3_takes_conditioning_without_heading_and_velocity(task, fits):

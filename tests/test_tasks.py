@@ -169,7 +169,7 @@ def test_the_first_goal_starts_with_the_episode_near_the_own_heading():
     goal = Direction(jump_probability=0.0).sample_goal(facing(angle), None, generator())
     assert rotations.wrap_angle(goal["angle"] - angle).abs().max() <= 1.57
     assert goal["speed"][goal["speed"] > 0].min() >= 1.0
-    assert goal["speed"].max() <= 1.5
+    assert goal["speed"].max() <= Direction().speed_range[1]
     assert (goal["start"] == 0).all()
     assert (goal["end"] == 199).all()
 
