@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from agents.networks import SplitNetworks
 from agents.policies import ThroughBFMPolicy
 from agents.vec_env import native_env
 from tt_gym.bfm.pretrained_model import fingerprint
+from tt_gym.tasks import parameters_of
 from tt_gym.tokens import ACTIVATIONS, EncoderConfig, TokenEncoder, TokenMetadata
 
 
@@ -76,7 +76,7 @@ def describe(model: BaseAlgorithm, *, command: str, wall_clock_s: float) -> Toke
     return TokenMetadata(
         env_id=env.spec.id,
         task=env.spec.kwargs["task"],
-        parameters=dataclasses.asdict(env.task),  # type: ignore[call-overload]
+        parameters=parameters_of(env.task),
         prompt=env.prompt,
         bfm=fingerprint(env.bfm),
         command=command,
@@ -100,7 +100,9 @@ def parameter_counts(model: BaseAlgorithm) -> str:
     if isinstance(policy, RecurrentActorCriticPolicy):
         parts += [part for part in (policy.critic, policy.lstm_critic) if part is not None]
     critic = sum(_count(part) for part in parts)
-    return f"trainable parameters: actor {total - critic:,}, critic {critic:,}; {frozen}"
+    noise = policy.log_std.numel() if policy.log_std.requires_grad else 0
+    actor = f"actor {total - critic - noise:,}" + (f", noise {noise:,}" if noise else "")
+    return f"trainable parameters: {actor}, critic {critic:,}; {frozen}"
 
 
 def _count(module: nn.Module) -> int:

@@ -1,6 +1,7 @@
 """Train a task token with rl-zoo3 and Stable-Baselines3.
 
     python -m agents.train --algo ppo --env TTStrike-v0
+    python -m agents.train --algo ppo --env TTDirection-v0 --bfm last.ckpt
     python -m agents.train --resume runs/ppo/TTStrike-v0_1
 
 All options of ``python -m rl_zoo3.train`` are understood; hyper-parameters are those of
@@ -69,6 +70,9 @@ def train(arguments: list[str]) -> Path:
         max_minutes=own.max_minutes,
         video_every=own.video_every,
     )
+    settings = [*own.env_kwargs, *([] if own.bfm is None else [f"bfm:{own.bfm!r}"])]
+    if settings:
+        others += ["--env-kwargs", *settings]
     return _run_zoo([*_defaults(own.algo), "--algo", own.algo, "--env", own.env, *others], options)
 
 
@@ -81,6 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--algo", default="ppo")
     parser.add_argument("--env", help="registered id")
+    parser.add_argument("--bfm", metavar="FILE", help="frozen model (default: the shipped one)")
+    parser.add_argument(
+        "--env-kwargs", nargs="+", default=[], metavar="KEY:VALUE", help="of the environment"
+    )
     parser.add_argument("--resume", type=Path, metavar="RUN_DIR", help="continue this run")
     parser.add_argument(
         "--checkpoint-every", type=int, default=RunOptions.checkpoint_every, metavar="ROLLOUTS"

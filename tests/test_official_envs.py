@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import tt_gym  # noqa: F401
+from tt_gym.bfm.targets import visible_tokens
 from tt_gym.humanoids import SMPL
+from tt_gym.tasks import Transition
 
 DATA = Path(__file__).parent / "data"
 V1, V3 = (str(DATA / f"maskedmimic_{version}" / "tiny.ckpt") for version in ("v1", "v3"))
@@ -44,10 +46,72 @@ def test_a_published_model_takes_tokens_in_an_environment(bfm, task):
     assert ended >= 3
 
 
-@pytest.mark.parametrize("task", ["Reach", "LongJump", "PathFollowing"])
-def test_tasks_that_know_other_bodies_are_refused(task):
-    with pytest.raises(ValueError, match="is not written for the SMPL humanoid"):
-        make(V1, task)
+@pytest.mark.parametrize("name", ["Reach", "LongJump", "PathFollowing"])
+def test_tasks_know_the_bodies_of_the_smpl_humanoid(name):
+    env = make(V1, name, preset="paper", max_episode_steps=20).unwrapped
+    assert env.task.humanoid is SMPL
+    observations, _ = env.reset(seed=0)
+    assert env.observation_space.contains(observations)
+    for step in range(25):
+        _, rewards, _, _, info = env.step(actions(env, step))
+        assert np.isfinite(rewards).all()
+        assert not info["diverged"].any()
+
+
+def test_reach_means_the_right_hand_and_long_jump_the_four_feet():
+    reach = make(V1, "Reach").unwrapped
+    reach.reset(seed=0)
+    state, hand = reach.simulator.state, SMPL.body_index("R_Hand")
+    goal = {**reach.goal, "target": state.pos[:, hand]}
+    transition = Transition(state, state, reach.steps + 100)
+    assert (reach.task.reward_terms(transition, goal)["reach"] == 1.0).all()
+    jump = make(V1, "LongJump").unwrapped
+    jump.reset(seed=0)
+    state = jump.simulator.state
+    state.pos[0, SMPL.body_index("L_Toe"), 0] = 6.1
+    state.pos[1, SMPL.body_index("L_Hand"), 0] = 6.1
+    terms = jump.task.reward_terms(Transition(state, state, jump.steps + 2), jump.goal)
+    assert (terms["height"] > 0.0).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("control", ["token", "joint"])
+@pytest.mark.parametrize("task", ["Direction", "Steering", "Reach", "Strike", "PathFollowing"])
+def test_v1_takes_the_joint_conditioning_of_the_paper(task, control):
+    env = make(V1, task, control=control, prompt="joint_conditioning").unwrapped
+    observations, _ = env.reset(seed=0)
+    for step in range(3):
+        observations = env.step(actions(env, step))[0]
+        assert env.observation_space.contains(observations)
+    targets = env.task.build_prompt("joint_conditioning", env.simulator.state, env.goal)
+    if control == "joint":
+        tokens = int(visible_tokens(targets).sum())
+        assert observations["model_targets"][..., -1].sum() == tokens
+        assert tokens or task == "Strike"
+
+
+def test_v1_sees_the_parts_of_direction_s_joint_conditioning_and_their_times():
+    env = make(V1, control="joint", prompt="joint_conditioning")
+    targets = env.reset(seed=0)[0]["model_targets"]
+    first_of_pelvis, first_of_last = 2 * 26 + 12, 6 * 26 + 12  # bits of the first of two slots
+    bits = [first_of_pelvis, first_of_pelvis + 13, first_of_last, first_of_last + 13]
+    near, far = targets[0, 0], targets[0, 1]
+    assert near[bits].tolist() == [1, 1, 0, 1]  # position, rotation; heading, velocity
+    assert far[bits].tolist() == [1, 0, 0, 0]
+    np.testing.assert_allclose([near[182], far[182]], [1 / 3, 1.0], rtol=1e-6)
+    assert targets[:, :, -1].sum(axis=1).tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize(("task", "fits"), [("Reach", True), ("PathFollowing", True),
+                                            ("Direction", False), ("Strike", False)])  # fmt: skip
+def test_v3_takes_conditioning_without_heading_and_velocity(task, fits):
+    env = make(V3, task, prompt="joint_conditioning")
+    env.reset(seed=0)
+    if fits:
+        env.step(actions(env, 0))
+    else:
+        with pytest.raises(ValueError, match="no heading or velocity"):
+            for step in range(5):
+                env.step(actions(env, step))
 
 
 def test_an_episode_begins_with_a_drop_in_the_t_pose():
@@ -56,6 +120,28 @@ def test_an_episode_begins_with_a_drop_in_the_t_pose():
     state = env.unwrapped.simulator.state
     np.testing.assert_allclose(state.pos[:, 0], [[0, 0, 1.14]] * 3, atol=1e-6)
     assert state.contact_force.abs().max() == 0
+
+
+def test_an_episode_may_begin_standing_on_the_ground():
+    env = make(V1, start="standing").unwrapped
+    env.reset(seed=0)
+    pos, rot = env.simulator.state.pos, env.simulator.state.rot
+    assert SMPL.lowest_point(pos, rot).abs().max() < 1e-5
+    hand, shoulder = (pos[0, SMPL.body_index(name)] for name in ("R_Hand", "R_Shoulder"))
+    assert (shoulder - hand)[2] > 0.5
+    hold = SMPL.pd_target_from_pose(SMPL.joint_rot_from_qpos(env.simulator.qpos))
+    for _ in range(60):
+        state = env.simulator.step(hold)
+    assert state.pos[:, SMPL.head, 2].min() > 1.45
+    touching = state.contact_force[0].norm(dim=-1).nonzero().flatten().tolist()
+    assert set(touching) <= set(SMPL.feet)
+
+
+def test_an_unknown_start_names_those_of_the_humanoid(bfm):
+    with pytest.raises(ValueError, match=r"start of this humanoid 'stand'.* Known: drop, standing"):
+        make(V1, start="stand")
+    with pytest.raises(ValueError, match=r"start of this humanoid 'drop'\. Known: clips"):
+        make(bfm, start="drop")
 
 
 @pytest.mark.parametrize("bfm", [V1, V3])

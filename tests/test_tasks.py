@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tt_gym import rotations
-from tt_gym.bfm.targets import observe_targets
+from tt_gym.bfm.targets import Targets, observe_targets
 from tt_gym.envs.start_states import sample_start_states
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.simulation import CONTROL_DT, BodyState, MujocoCpu
@@ -29,6 +29,7 @@ from tt_gym.tasks import (
     Strike,
     Transition,
     build_task,
+    parameters_of,
 )
 from tt_gym.tasks.direction import PAPER_SPEED_RANGE, relative_speed_error
 from tt_gym.tasks.path_following import bounded_walk, position_at, top_speed
@@ -88,6 +89,18 @@ def facing(angle: Tensor) -> BodyState:
     rot = state.rot.clone()
     rot[:, 0] = rotations.yaw_quat(angle)
     return dataclasses.replace(state, rot=rot)
+
+
+def shown(targets: Targets) -> set[tuple[Any, ...]]:
+    """What the first environment is shown: kind, number of the token, body."""
+    seen: set[tuple[Any, ...]] = set()
+    for kind in ("pos", "rot"):
+        for token, body in getattr(targets, f"{kind}_visible")[0].nonzero().tolist():
+            seen.add((kind, token, DEEPMIMIC.body_names[body]))
+    for kind in ("heading", "velocity"):
+        tokens = getattr(targets, f"{kind}_visible")[0].nonzero().flatten().tolist()
+        seen |= {(kind, token) for token in tokens}
+    return seen
 
 
 # ---- Direction ----------------------------------------------------------------------------------
@@ -156,7 +169,7 @@ def test_the_first_goal_starts_with_the_episode_near_the_own_heading():
     goal = Direction(jump_probability=0.0).sample_goal(facing(angle), None, generator())
     assert rotations.wrap_angle(goal["angle"] - angle).abs().max() <= 1.57
     assert goal["speed"][goal["speed"] > 0].min() >= 1.0
-    assert goal["speed"].max() <= 1.5
+    assert goal["speed"].max() <= Direction().speed_range[1]
     assert (goal["start"] == 0).all()
     assert (goal["end"] == 199).all()
 
@@ -220,6 +233,17 @@ def test_the_heading_speed_prompt_asks_for_the_goal():
     torch.testing.assert_close(targets.velocity.norm(dim=-1), torch.full((1, 2), 1.1))
     assert not targets.pos_visible.any()
     assert targets.heading_visible.all()
+
+
+def test_direction_s_joint_conditioning_is_a_straight_walk_of_the_root():
+    goal = asked(angle=math.pi / 2, speed=3.0)
+    targets = Direction().build_prompt("joint_conditioning", still(), goal)
+    torch.testing.assert_close(targets.time_s, torch.tensor([[1 / 3, 1.0]]))
+    expected = torch.tensor([[0.0, 1.0, 0.88], [0.0, 3.0, 0.88]])
+    torch.testing.assert_close(targets.pos[0, :, 0], expected, atol=1e-6, rtol=0)
+    assert rotations.heading(targets.rot[0, 0, 0]).item() == pytest.approx(math.pi / 2)
+    assert shown(targets) == {("pos", 0, "root"), ("rot", 0, "root"), ("velocity", 0),
+                              ("pos", 1, "root")}  # fmt: skip
 
 
 # ---- Steering -----------------------------------------------------------------------------------
@@ -321,6 +345,22 @@ def test_the_steering_prompt_faces_one_way_and_walks_another():
     torch.testing.assert_close(targets.velocity, expected)
 
 
+def test_steering_s_joint_conditioning_adds_the_head_and_many_headings():
+    _, goal = steered(angle=0.0, facing=-0.5, speed=1.0)
+    state = still()
+    state.pos[0, HEAD, :2] = torch.tensor([0.1, 0.2])
+    targets = Steering().build_prompt("joint_conditioning", state, goal)
+    steps = torch.tensor([[5.0, 6, 7, 8, 9, 10, 30]])
+    torch.testing.assert_close(targets.time_s, steps / 30)
+    many = {(kind, token) for kind in ("heading", "velocity") for token in range(6)}
+    last = {(kind, *at) for kind in ("pos", "rot") for at in ((5, "root"), (6, "neck"))}
+    assert shown(targets) == many | last
+    expected = torch.tensor([1.1, 0.2, 1.34])  # from where the head is; high as our head is
+    torch.testing.assert_close(targets.pos[0, 6, HEAD], expected)
+    torch.testing.assert_close(rotations.heading(targets.rot[0, 6, HEAD]), torch.tensor(-0.5))
+    torch.testing.assert_close(targets.heading, torch.full((1, 7), -0.5))
+
+
 # ---- Reach --------------------------------------------------------------------------------------
 
 
@@ -397,6 +437,16 @@ def test_a_point_stays_where_it_is():
     assert torch.equal(Reach().advance_goal(transition, goal)["target"], goal["target"])
     over = [Reach().goal_is_over(goal, torch.tensor([steps])).item() for steps in (109, 110)]
     assert over == [False, True]
+
+
+@pytest.mark.parametrize(("steps", "due_steps"), [(0, 50), (30, 20), (47, 3), (60, 3), (90, 3)])
+def test_reach_joint_conditioning_counts_down_and_holds(steps, due_steps):
+    transition, goal = reaching((0.1, 0.2, 0.3), steps=steps)
+    goal = Reach().advance_goal(transition, goal)
+    targets = Reach().build_prompt("joint_conditioning", transition.after, goal)
+    torch.testing.assert_close(targets.time_s, torch.tensor([[due_steps / 30]]))
+    assert shown(targets) == {("pos", 0, "right_wrist")}
+    torch.testing.assert_close(targets.pos[0, 0, RIGHT_WRIST], goal["target"][0])
 
 
 @pytest.mark.parametrize("interval", [(61, 61), (90, 90), (119, 119), (90, 119)])
@@ -747,6 +797,23 @@ def test_path_prompts_lead_to_where_the_point_will_be():
     torch.testing.assert_close(targets.velocity, expected, atol=1e-5, rtol=0)
 
 
+def test_path_joint_conditioning_turns_the_head_along_the_path():
+    state, goal = still(), straight_path(steps=30)
+    state.pos[0, 0] = torch.tensor([0.7, 0.0, 0.9])
+    targets = PathFollowing().build_prompt("joint_conditioning", state, goal)
+    torch.testing.assert_close(targets.time_s, torch.tensor([[0.2, 0.5]]))
+    expected = torch.tensor([[1.2, 0.0, 1.0], [1.5, 0.0, 1.0]])
+    torch.testing.assert_close(targets.pos[0, :, HEAD], expected, atol=1e-5, rtol=0)
+    assert shown(targets) == {("pos", 0, "neck"), ("pos", 1, "neck"), ("rot", 1, "neck")}
+    assert rotations.heading(targets.rot[0, 1, HEAD]).item() == pytest.approx(0.0, abs=1e-5)
+    state.pos[0, 0, 1] = 0.5  # beside the path
+    targets = PathFollowing().build_prompt("joint_conditioning", state, goal)
+    assert shown(targets) == {("pos", 1, "neck"), ("rot", 1, "neck")}
+    rest = straight_path(speed=0.0)
+    targets = PathFollowing().build_prompt("joint_conditioning", still(), rest)
+    assert shown(targets) == {("pos", 0, "neck"), ("pos", 1, "neck")}
+
+
 # ---- Strike -------------------------------------------------------------------------------------
 
 
@@ -772,6 +839,21 @@ def strike_terms(tilt: float, speed: float) -> dict[str, float]:
     transition = Transition(after, dataclasses.replace(after, pos=pos), torch.tensor([10]))
     terms = Strike().reward_terms(transition, {})
     return {name: value.item() for name, value in terms.items()}
+
+
+def test_strike_s_joint_conditioning_leads_to_the_box_and_ends_before_it():
+    state = with_box(pos=(0.0, 4.0, 0.9))
+    state.pos[0, HEAD, :2] = torch.tensor([0.0, 0.1])
+    targets = Strike().build_prompt("joint_conditioning", state, {})
+    near = {(kind, 0, body) for kind in ("pos", "rot") for body in ("root", "neck")}
+    far = {("rot", 1, "root"), ("rot", 1, "neck")}
+    assert shown(targets) == near | far | {("heading", 0), ("velocity", 0)}
+    expected = torch.tensor([[0.0, 1 / 3, 0.88], [0.0, 1 / 3, 1.34]])
+    torch.testing.assert_close(targets.pos[0, 0, [0, HEAD]], expected)
+    turned = rotations.heading(targets.rot[0, :, [0, HEAD]])
+    torch.testing.assert_close(turned, torch.full((2, 2), math.pi / 2))
+    for hidden in (with_box(pos=(0.0, 1.99, 0.9)), with_box(tilt=1.5, pos=(0.0, 4.0, 0.2))):
+        assert not shown(Strike().build_prompt("joint_conditioning", hidden, {}))
 
 
 def test_strike_sees_the_box_from_its_own_heading():
@@ -1066,8 +1148,8 @@ def test_a_parameter_of_another_kind_shows_the_default(name, parameter, value):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_the_paper_preset_is_an_allowed_set_of_parameters(name):
-    paper = dataclasses.asdict(build_task(name, preset="paper"))
-    default = dataclasses.asdict(build_task(name))
+    paper = parameters_of(build_task(name, preset="paper"))
+    default = parameters_of(build_task(name))
     changed = {key: value for key, value in paper.items() if value != default[key]}
     assert changed == PAPER.get(name, {})
 

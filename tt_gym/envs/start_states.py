@@ -1,4 +1,4 @@
-"""Where episodes begin: standing and walking poses of the shipped clips."""
+"""Where episodes begin."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ import functools
 import torch
 from torch import Tensor
 
+from tt_gym import rotations
 from tt_gym.humanoids import DEEPMIMIC, SMPL, Humanoid
 from tt_gym.motions.library import MotionLibrary
 from tt_gym.motions.shipped import shipped_clip
+from tt_gym.names import unknown
 
-_SMPL_START_HEIGHT = 1.14  # m
+STARTS: dict[Humanoid, tuple[str, ...]] = {DEEPMIMIC: ("clips",), SMPL: ("drop", "standing")}
+"""Names of start states per humanoid, the usual one first.
+
+``clips``: half standing, half walking, poses of the shipped clips. ``drop``: as in the paper, the
+T-pose at rest with the pelvis at 1.14 m, from where it drops 0.2 m. ``standing``: at rest on the
+ground with hanging arms.
+"""
+_DROP_HEIGHT = 1.14  # m
+_ARM_ANGLE = 1.3  # rad, from stretched out sideways downwards
 _START_CLIPS = ("idle", "walk_forward")
 
 
@@ -20,21 +30,43 @@ def _library() -> MotionLibrary:
     return MotionLibrary(DEEPMIMIC, [shipped_clip(name) for name in _START_CLIPS], window_s=2.0)
 
 
-def sample_start_states(
-    count: int, generator: torch.Generator, humanoid: Humanoid = DEEPMIMIC
-) -> tuple[Tensor, Tensor]:
-    """States at the origin: half standing, half walking; the SMPL humanoid as in the paper.
+def chosen_start(humanoid: Humanoid, start: str | None) -> str:
+    """A humanoid's start by name, its usual one for None.
 
-    That is the T-pose at rest, the pelvis at 1.14 m, from where it drops 0.2 m.
+    Raises:
+        ValueError: the humanoid has none of this name.
+    """
+    known = STARTS[humanoid]
+    if start is not None and start not in known:
+        raise ValueError(unknown("start of this humanoid", start, known))
+    return known[0] if start is None else start
+
+
+def sample_start_states(
+    count: int,
+    generator: torch.Generator,
+    humanoid: Humanoid = DEEPMIMIC,
+    start: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """States at the origin.
+
+    Args:
+        count: how many.
+        generator: for those that are drawn.
+        humanoid: whose.
+        start: one of its :data:`STARTS`, None for the first.
 
     Returns:
         ``qpos`` (count, nq) and ``qvel`` (count, nv).
     """
-    if humanoid is SMPL:
-        qpos = torch.zeros(count, SMPL.nq)
-        qpos[:, 2] = _SMPL_START_HEIGHT
-        qpos[:, 3::4] = 1.0
-        return qpos, torch.zeros(count, SMPL.nv)
+    start = chosen_start(humanoid, start)
+    if start == "clips":
+        return _from_clips(count, generator)
+    qpos = _standing() if start == "standing" else _t_pose(_DROP_HEIGHT)
+    return qpos.repeat(count, 1), torch.zeros(count, SMPL.nv)
+
+
+def _from_clips(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     library = _library()
     weights = torch.ones(len(library.names))
     clip_ids, frames = library.sample(count, weights, generator)
@@ -42,3 +74,23 @@ def sample_start_states(
     qpos = chosen.qpos.clone()
     qpos[:, :2] = 0.0
     return qpos, chosen.qvel.clone()
+
+
+def _t_pose(height: float) -> Tensor:
+    """Of the SMPL humanoid, the root at a height: (nq,)."""
+    qpos = torch.zeros(SMPL.nq)
+    qpos[2], qpos[3::4] = height, 1.0
+    return qpos
+
+
+def _standing() -> Tensor:
+    """The SMPL humanoid with hanging arms, its lowest point on the ground: (nq,)."""
+    joint_rot = SMPL.joint_rot_from_qpos(_t_pose(0.0))
+    for shoulder, angle in (("L_Shoulder", -_ARM_ANGLE), ("R_Shoulder", _ARM_ANGLE)):
+        joint_rot[SMPL.body_index(shoulder)] = rotations.quat_from_exp_map(
+            torch.tensor([angle, 0.0, 0.0])
+        )
+    qpos = SMPL.qpos_from_pose(torch.zeros(3), joint_rot)
+    pos, rot, _, _ = SMPL.forward_kinematics(qpos, torch.zeros(SMPL.nv))
+    qpos[2] = -SMPL.lowest_point(pos, rot)
+    return qpos

@@ -23,7 +23,7 @@ from tt_gym.bfm.tokens import state_size
 from tt_gym.envs.outcomes import Outcomes
 from tt_gym.envs.perturbations import Perturbations, build_perturbations
 from tt_gym.envs.perturber import Perturber
-from tt_gym.envs.start_states import sample_start_states
+from tt_gym.envs.start_states import chosen_start, sample_start_states
 from tt_gym.simulation import BodyState, MujocoCpu
 from tt_gym.tasks import Goal, Transition, build_task
 from tt_gym.tasks.task import fallen
@@ -61,6 +61,8 @@ class TaskTokenVectorEnv(VectorEnv):
             :mod:`tt_gym.bfm.prompts`. See :meth:`set_prompt`.
         bfm: path of a model file, None for the shipped one. A published MaskedMimic checkpoint
             brings the SMPL humanoid with it (24 bodies, 69 degrees of freedom).
+        start: where episodes begin, see :data:`tt_gym.envs.start_states.STARTS`; None for the
+            humanoid's first one.
         early_termination: end episodes that failed (falls, illegal hits); the paper does so in
             training only.
         perturbations: what is harder than usual, also as a dict; see
@@ -73,8 +75,7 @@ class TaskTokenVectorEnv(VectorEnv):
 
     Raises:
         ValueError: unknown task, parameter, control, prompt or perturbation (the known ones are
-            listed), a value that is not allowed, ``num_envs`` < 1, or a task that knows another
-            humanoid than the model's.
+            listed), start of another humanoid, a value that is not allowed, or ``num_envs`` < 1.
         CheckpointError: ``bfm`` cannot be loaded.
     """
 
@@ -87,6 +88,7 @@ class TaskTokenVectorEnv(VectorEnv):
         control: Control = "token",
         prompt: str | Prompt | None = None,
         bfm: str | None = None,
+        start: str | None = None,
         early_termination: bool = True,
         perturbations: Perturbations | Mapping[str, Any] | None = None,
         render_mode: str | None = None,
@@ -98,16 +100,12 @@ class TaskTokenVectorEnv(VectorEnv):
             raise ValueError(f"unknown control {control!r}; known: {', '.join(get_args(Control))}")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"unknown render_mode {render_mode!r}; known: 'rgb_array', None")
-        self.task = build_task(task, **parameters)
         perturbed = build_perturbations(perturbations)
         self.bfm = load_bfm(bfm)
         self.inputs = build_inputs(self.bfm, num_envs)
         self.humanoid = self.inputs.humanoid
-        if getattr(self.task, "humanoid", self.humanoid) is not self.humanoid:
-            raise ValueError(
-                f"task {task!r} is not written for the SMPL humanoid of an official checkpoint; "
-                "allowed with one: direction, steering, strike"
-            )
+        self.task = build_task(task, humanoid=self.humanoid, **parameters)
+        self.start = chosen_start(self.humanoid, start)
         self.simulator = MujocoCpu(
             self.humanoid, num_envs, objects=self.task.objects, num_threads=num_threads
         )
@@ -336,7 +334,7 @@ class TaskTokenVectorEnv(VectorEnv):
 
     def _restart(self, ids: Tensor) -> None:
         """New start states, objects and goals for some environments."""
-        qpos, qvel = sample_start_states(len(ids), self.start_generator, self.humanoid)
+        qpos, qvel = sample_start_states(len(ids), self.start_generator, self.humanoid, self.start)
         objects = len(self.task.objects)
         qpos = torch.cat((qpos, torch.zeros(len(ids), 7 * objects)), dim=1)
         qvel = torch.cat((qvel, torch.zeros(len(ids), 6 * objects)), dim=1)

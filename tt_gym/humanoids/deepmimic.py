@@ -52,4 +52,5 @@ DEEPMIMIC = Humanoid(
     right_hand="right_wrist",
     feet=("right_ankle", "left_ankle"),
     strike_bodies=("right_wrist", "right_elbow"),
+    prompt_heights=(0.88, 1.34),
 )

@@ -76,6 +76,7 @@ class Humanoid:
             stay stable at 120 Hz.
         never_collide: pairs of bodies, besides parents and children, that pass through each other
             when limbs collide.
+        prompt_heights: of root and head when walking, m, as hand-written prompts ask for them.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Humanoid:
         armature: float = 0.05,
         passive_damping: float = 0.1,
         never_collide: Sequence[tuple[str, str]] = (),
+        prompt_heights: tuple[float, float],
     ) -> None:
         self.bodies = tuple(bodies)
         self.body_names = tuple(body.name for body in bodies)
@@ -101,6 +103,7 @@ class Humanoid:
         self.right_hand = self.body_index(right_hand)
         self.feet = tuple(self.body_index(name) for name in feet)
         self.strike_bodies = tuple(self.body_index(name) for name in strike_bodies)
+        self.prompt_heights = prompt_heights
         self._mirror_names = mirror_names
         self._armature, self._passive_damping = armature, passive_damping
         self._never_collide = tuple(never_collide)

@@ -122,4 +122,5 @@ SMPL = Humanoid(
     armature=0.02,
     passive_damping=0.7,  # from 0.6 on random actions do not make it diverge
     never_collide=_NEVER_COLLIDE,
+    prompt_heights=(0.88, 1.5),  # those of the paper's code
 )

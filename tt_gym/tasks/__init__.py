@@ -7,6 +7,7 @@ import math
 import numbers
 from typing import Any
 
+from tt_gym.humanoids import DEEPMIMIC, Humanoid
 from tt_gym.names import unknown
 from tt_gym.tasks import direction, long_jump, path_following, reach, steering
 from tt_gym.tasks.direction import Direction
@@ -15,7 +16,7 @@ from tt_gym.tasks.path_following import PathFollowing
 from tt_gym.tasks.reach import Reach
 from tt_gym.tasks.steering import Steering
 from tt_gym.tasks.strike import Strike
-from tt_gym.tasks.task import Goal, Task, Transition
+from tt_gym.tasks.task import Goal, Task, Transition, parameters_of
 
 TASKS: dict[str, type] = {
     "direction": Direction,
@@ -53,15 +54,19 @@ __all__ = [
     "Task",
     "Transition",
     "build_task",
+    "parameters_of",
 ]
 
 
-def build_task(name: str, *, preset: str = "default", **parameters: Any) -> Task:
+def build_task(
+    name: str, *, preset: str = "default", humanoid: Humanoid = DEEPMIMIC, **parameters: Any
+) -> Task:
     """A task by name with some parameters changed.
 
     Args:
         name: one of ``TASKS``.
         preset: ``default`` or ``paper`` (the paper's ranges of goals).
+        humanoid: that does the task.
         parameters: go before the preset's.
 
     Raises:
@@ -74,7 +79,7 @@ def build_task(name: str, *, preset: str = "default", **parameters: Any) -> Task
     if preset not in presets:
         raise ValueError(unknown("preset", preset, list(presets)))
     cls, parameters = TASKS[name], {**presets[preset], **parameters}
-    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+    defaults = parameters_of(cls)
     parameters = {key: tuple(v) if isinstance(v, list) else v for key, v in parameters.items()}
     for key, value in parameters.items():
         if key not in defaults:
@@ -84,6 +89,8 @@ def build_task(name: str, *, preset: str = "default", **parameters: Any) -> Task
                 f"parameter {key} of task {name!r} must be of the kind of its default "
                 f"{defaults[key]!r}, got {value!r}"
             )
+    if "humanoid" in {field.name for field in dataclasses.fields(cls)}:
+        parameters["humanoid"] = humanoid
     return cls(**parameters)
 
 

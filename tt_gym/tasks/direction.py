@@ -11,9 +11,18 @@ from torch import Tensor
 
 from tt_gym import rotations
 from tt_gym.bfm.targets import Targets, heading_speed_targets
-from tt_gym.humanoids import Humanoid
+from tt_gym.humanoids import DEEPMIMIC, Humanoid
 from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject
-from tt_gym.tasks.task import Goal, Transition, check_parameters, fallen, root_velocity
+from tt_gym.tasks.task import (
+    FAR_STEPS,
+    NEAR_STEPS,
+    Goal,
+    Transition,
+    check_parameters,
+    fallen,
+    root_velocity,
+    walking_targets,
+)
 
 PAPER_SPEED_RANGE = (1.2, 6.0)
 """Speeds of the paper, m/s; the default range is within what the shipped model's clips cover."""
@@ -42,6 +51,7 @@ class Direction:
         interval_steps: control steps a goal lasts.
         grace_steps: control steps before success is measured.
         tolerance: allowed relative speed error.
+        humanoid: that does the task; ``build_task`` fills it.
     """
 
     speed_range: tuple[float, float] = (1.2, 3.0)
@@ -54,10 +64,11 @@ class Direction:
     tolerance: float = 0.2
     speed_weight: float = 10.0
     tangent_weight: float = 0.1
+    humanoid: Humanoid = dataclasses.field(default=DEEPMIMIC, kw_only=True, repr=False)
 
     observation_size: ClassVar[int] = 3
     objects: ClassVar[tuple[BoxObject, ...]] = ()
-    prompts: ClassVar[tuple[str, ...]] = ("heading_speed",)
+    prompts: ClassVar[tuple[str, ...]] = ("heading_speed", "joint_conditioning")
     success_at_end: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -155,17 +166,41 @@ class Direction:
         return {"asked_speed": goal["speed"], "turn_deg": torch.rad2deg(turn.abs())}
 
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
-        """``heading_speed``: face and walk along the direction at the asked speed."""
+        """``heading_speed``: face and walk along the direction at the asked speed.
+
+        ``joint_conditioning``, as in the paper's code: in 1/3 s the root is where ``v* d`` leads,
+        faces ``d`` and moves with ``v* d``; in 1 s it is where that leads.
+        """
+        if name == "joint_conditioning":
+            return self._joint_conditioning(state, goal)
         angle = goal["angle"]
         return heading_speed_targets(
             state, heading=angle, direction=rotations.direction_xy(angle), speed=goal["speed"]
         )
+
+    def _joint_conditioning(self, state: BodyState, goal: Goal) -> Targets:
+        targets = walking_targets(
+            state,
+            self.humanoid,
+            (NEAR_STEPS, FAR_STEPS),
+            velocity=asked_velocity(goal),
+            facing=goal["angle"],
+        )
+        targets.pos_visible[:, :, 0] = True
+        targets.rot_visible[:, 0, 0] = True
+        targets.velocity_visible[:, 0] = True
+        return targets
 
     @staticmethod
     def _speed_error(transition: Transition, goal: Goal) -> Tensor:
         direction = rotations.direction_xy(goal["angle"])
         along = (root_velocity(transition, CONTROL_DT) * direction).sum(dim=-1)
         return relative_speed_error(goal["speed"], along)
+
+
+def asked_velocity(goal: Goal) -> Tensor:
+    """``v* d``, (N, 2), m/s, world."""
+    return goal["speed"].unsqueeze(-1) * rotations.direction_xy(goal["angle"])
 
 
 def relative_speed_error(asked: Tensor, actual: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ class LongJump:
         corridor: allowed distance of the root from the middle of the track, m.
         landing_force: N.
         fall_force: N.
+        humanoid: that does the task; ``build_task`` fills it.
     """
 
     run_up: float = 6.0
@@ -57,12 +58,12 @@ class LongJump:
     corridor: float = 0.5
     landing_force: float = 50.0
     fall_force: float = 50.0
+    humanoid: Humanoid = dataclasses.field(default=DEEPMIMIC, kw_only=True, repr=False)
 
     observation_size: ClassVar[int] = 4
     objects: ClassVar[tuple[BoxObject, ...]] = ()
     prompts: ClassVar[tuple[str, ...]] = ()
     success_at_end: ClassVar[bool] = True
-    humanoid: ClassVar[Humanoid] = DEEPMIMIC
 
     def __post_init__(self) -> None:
         check_parameters(self, run_up=self.run_up > 0.0, corridor=self.corridor > 0.0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tt_gym import rotations
-from tt_gym.bfm.targets import TARGET_STEPS, Targets, heading_speed_targets
+from tt_gym.bfm.targets import TARGET_STEPS, Targets, heading_speed_targets, hidden_targets
 from tt_gym.humanoids import DEEPMIMIC, Humanoid
 from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject
 from tt_gym.tasks.task import Goal, Transition, check_parameters, fallen, position_targets
@@ -23,7 +23,10 @@ VERTICES = 101
 VERTEX_S = 0.1
 """Time between vertices of a path, s."""
 _MAX_CLIMB = 0.5  # m/s
+_MOVES = 1e-3  # m between vertices, less is rest
 _SAMPLES_S = torch.arange(11) * 0.5
+_PROMPT_STEPS = (6, 15)  # control steps ahead of the joint conditioning's two targets
+_PROMPT_DISTANCE = 0.4  # m, of root and path, beyond which the nearer one is hidden
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,7 @@ class PathFollowing:
         stray_distance: m.
         height_grace_steps: control steps before the height may end the episode.
         height_tolerance: m.
+        humanoid: that does the task; ``build_task`` fills it.
     """
 
     max_speed: float = 1.3
@@ -69,12 +73,12 @@ class PathFollowing:
     stray_distance: float = 4.0
     height_grace_steps: int = 20
     height_tolerance: float = 0.5
+    humanoid: Humanoid = dataclasses.field(default=DEEPMIMIC, kw_only=True, repr=False)
 
     observation_size: ClassVar[int] = 33
     objects: ClassVar[tuple[BoxObject, ...]] = ()
-    prompts: ClassVar[tuple[str, ...]] = ("heading_speed", "head_position")
+    prompts: ClassVar[tuple[str, ...]] = ("heading_speed", "head_position", "joint_conditioning")
     success_at_end: ClassVar[bool] = False
-    humanoid: ClassVar[Humanoid] = DEEPMIMIC
 
     def __post_init__(self) -> None:
         low, high = self.height_range
@@ -184,7 +188,13 @@ class PathFollowing:
         """``heading_speed``: face and walk to where the point will be in 1 s, to be there then.
 
         ``head_position``: the head is where the point will be.
+
+        ``joint_conditioning``, as in the paper's code: the same in 0.2 s, where the root is within
+        0.4 m of the path, and in 0.5 s, then also turned along the path (unless the point rests).
+        Corrected: theirs is said to be in 0.5 s but lies 0.37 s farther on the path.
         """
+        if name == "joint_conditioning":
+            return self._joint_conditioning(state, goal)
         samples = self._ahead(goal, CONTROL_DT * torch.tensor(TARGET_STEPS[-2:]))
         if name == "head_position":
             return position_targets(state, self.humanoid.head, samples)
@@ -196,6 +206,21 @@ class PathFollowing:
             direction=rotations.direction_xy(angle),
             speed=towards.norm(dim=-1) / (CONTROL_DT * TARGET_STEPS[-1]),
         )
+
+    def _joint_conditioning(self, state: BodyState, goal: Goal) -> Targets:
+        head = self.humanoid.head
+        time_s = CONTROL_DT * torch.tensor(_PROMPT_STEPS)
+        next_, beyond = torch.tensor([CONTROL_DT]), time_s[-1:] + VERTEX_S
+        samples = self._ahead(goal, torch.cat((next_, time_s, beyond)))
+        along = (samples[:, 3] - samples[:, 2])[:, :2]
+        beside = (samples[:, 0] - state.pos[:, 0])[:, :2].norm(dim=-1)
+        targets = hidden_targets(state, time_s.expand(len(samples), -1))
+        targets.pos[:, :, head] = samples[:, 1:3]
+        targets.rot[:, 1, head] = rotations.yaw_quat(torch.atan2(along[:, 1], along[:, 0]))
+        targets.pos_visible[:, 0, head] = beside <= _PROMPT_DISTANCE
+        targets.pos_visible[:, 1, head] = True
+        targets.rot_visible[:, 1, head] = along.norm(dim=-1) > _MOVES
+        return targets
 
     def _ahead(self, goal: Goal, ahead_s: Tensor) -> Tensor:
         """Where the point will be in ``ahead_s`` (T,): (N, T, 3)."""

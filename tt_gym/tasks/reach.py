@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from tt_gym import rotations
-from tt_gym.bfm.targets import Targets
+from tt_gym.bfm.targets import Targets, hidden_targets
 from tt_gym.humanoids import DEEPMIMIC, Humanoid
-from tt_gym.simulation.state import BodyState, BoxObject
+from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject
 from tt_gym.tasks.task import Goal, Transition, check_parameters, fallen, position_targets
 
 PAPER_SIDE = 0.75
 """Goals of the paper lie in a square of twice this side around the root, m."""
 PAPER_HEIGHT_RANGE = (0.05, 1.6)
 """Heights of the paper, m; the default range is what can be reached standing."""
+_EARLY_STEPS, _HOLD_STEPS = 10, 3  # of the joint conditioning, control steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Reach:
         grace_steps: control steps before success is measured.
         tolerance: allowed distance, m.
         distance_weight: 1/m^2.
+        humanoid: that does the task; ``build_task`` fills it.
     """
 
     side: float = 0.5
@@ -48,12 +50,12 @@ class Reach:
     grace_steps: int = 60
     tolerance: float = 0.2
     distance_weight: float = 4.0
+    humanoid: Humanoid = dataclasses.field(default=DEEPMIMIC, kw_only=True, repr=False)
 
     observation_size: ClassVar[int] = 3
     objects: ClassVar[tuple[BoxObject, ...]] = ()
-    prompts: ClassVar[tuple[str, ...]] = ("hand_position",)
+    prompts: ClassVar[tuple[str, ...]] = ("hand_position", "joint_conditioning")
     success_at_end: ClassVar[bool] = False
-    humanoid: ClassVar[Humanoid] = DEEPMIMIC
 
     def __post_init__(self) -> None:
         low, high = self.height_range
@@ -87,15 +89,15 @@ class Reach:
         start = torch.zeros(count, dtype=torch.long) if previous is None else previous["end"]
         shortest, longest = self.interval_steps
         lasts = torch.randint(shortest, longest + 1, (count,), generator=generator)
-        return {"target": target, "start": start, "end": start + lasts}
+        return {"target": target, "start": start, "end": start + lasts, "steps": start.clone()}
 
     def sample_objects(self, state: BodyState, generator: torch.Generator) -> Tensor:
         """No objects."""
         return torch.zeros(len(state.pos), 0, 7)
 
     def advance_goal(self, transition: Transition, goal: Goal) -> Goal:
-        """Goals do not change while they last."""
-        return goal
+        """Only the clock moves on."""
+        return {**goal, "steps": transition.steps}
 
     def goal_is_over(self, goal: Goal, steps: Tensor) -> Tensor:
         """At the step drawn with the goal."""
@@ -134,7 +136,18 @@ class Reach:
         return {"goal_height": goal["target"][:, 2]}
 
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
-        """``hand_position``: the right hand is at the goal soon, and stays."""
+        """``hand_position``: the right hand is at the goal soon, and stays.
+
+        ``joint_conditioning``, as in the paper's code: it is there 10 control steps before success
+        is first measured, and from 13 steps before that on always in 3 steps.
+        """
+        if name == "joint_conditioning":
+            left = goal["start"] + self.grace_steps - goal["steps"]
+            time_s = CONTROL_DT * (left - _EARLY_STEPS).clamp(min=_HOLD_STEPS)
+            targets = hidden_targets(state, time_s.unsqueeze(-1))
+            targets.pos[:, 0, self.humanoid.right_hand] = goal["target"]
+            targets.pos_visible[:, 0, self.humanoid.right_hand] = True
+            return targets
         stays = goal["target"].unsqueeze(1).expand(-1, 2, -1)
         return position_targets(state, self.humanoid.right_hand, stays)
 

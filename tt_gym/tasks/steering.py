@@ -11,8 +11,15 @@ from torch import Tensor
 from tt_gym import rotations
 from tt_gym.bfm.targets import Targets, heading_speed_targets
 from tt_gym.simulation.state import BodyState
-from tt_gym.tasks.direction import Direction
-from tt_gym.tasks.task import Goal, Transition, check_parameters
+from tt_gym.tasks.direction import Direction, asked_velocity
+from tt_gym.tasks.task import (
+    FAR_STEPS,
+    NEAR_STEPS,
+    Goal,
+    Transition,
+    check_parameters,
+    walking_targets,
+)
 
 PAPER_FACING_OFFSET = math.pi
 """In the paper the asked facing is free of the direction, rad; the shipped clips walk forwards."""
@@ -101,13 +108,35 @@ class Steering(Direction):
         return {**super().condition(state, goal), "facing_offset_deg": torch.rad2deg(offset)}
 
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
-        """``heading_speed``: face ``f`` and walk along the direction at the asked speed."""
+        """``heading_speed``: face ``f`` and walk along the direction at the asked speed.
+
+        ``joint_conditioning``, as in the paper's code: in 5 to 10 control steps the root faces
+        ``f`` and moves with ``v* d``; in 10 it is also where that leads; in 1 s so is the head,
+        turned to ``f``. Corrected: theirs takes that turn from a walking clip.
+        """
+        if name == "joint_conditioning":
+            return self._joint_conditioning(state, goal)
         return heading_speed_targets(
             state,
             heading=goal["facing"],
             direction=rotations.direction_xy(goal["angle"]),
             speed=goal["speed"],
         )
+
+    def _joint_conditioning(self, state: BodyState, goal: Goal) -> Targets:
+        targets = walking_targets(
+            state,
+            self.humanoid,
+            (*range(5, NEAR_STEPS + 1), FAR_STEPS),
+            velocity=asked_velocity(goal),
+            facing=goal["facing"],
+        )
+        targets.heading_visible[:, :-1] = True
+        targets.velocity_visible[:, :-1] = True
+        for token, body in ((-2, 0), (-1, self.humanoid.head)):
+            targets.pos_visible[:, token, body] = True
+            targets.rot_visible[:, token, body] = True
+        return targets
 
 
 def facing_error(state: BodyState, goal: Goal) -> Tensor:

@@ -11,11 +11,21 @@ from torch import Tensor
 
 from tt_gym import rotations
 from tt_gym.bfm.targets import Targets, heading_speed_targets
-from tt_gym.humanoids import Humanoid
+from tt_gym.humanoids import DEEPMIMIC, Humanoid
 from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject
-from tt_gym.tasks.task import Goal, Transition, check_parameters, fallen, root_velocity
+from tt_gym.tasks.task import (
+    FAR_STEPS,
+    NEAR_STEPS,
+    Goal,
+    Transition,
+    check_parameters,
+    fallen,
+    root_velocity,
+    walking_targets,
+)
 
 BOX = BoxObject("box", half_size=(0.2, 0.2, 0.9), density=30.0)
+_PROMPT_DISTANCE = 2.0  # m, of head and box, from which on joint conditioning shows nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +50,7 @@ class Strike:
         target_speed: towards the box, m/s.
         down_cosine: tilt at which the box counts as down.
         hit_force: force of the box on a body that counts as a hit, N.
+        humanoid: that does the task; ``build_task`` fills it.
     """
 
     min_distance: float = 0.5
@@ -49,10 +60,11 @@ class Strike:
     target_speed: float = 1.0
     down_cosine: float = 0.2
     hit_force: float = 1.0
+    humanoid: Humanoid = dataclasses.field(default=DEEPMIMIC, kw_only=True, repr=False)
 
     observation_size: ClassVar[int] = 15
     objects: ClassVar[tuple[BoxObject, ...]] = (BOX,)
-    prompts: ClassVar[tuple[str, ...]] = ("heading_speed",)
+    prompts: ClassVar[tuple[str, ...]] = ("heading_speed", "joint_conditioning")
     success_at_end: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -153,13 +165,42 @@ class Strike:
         return {"box_distance": offset.norm(dim=-1)}
 
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
-        """``heading_speed``: face the box and walk to it."""
+        """``heading_speed``: face the box and walk to it.
+
+        ``joint_conditioning``, as in the paper's code: in 1/3 s root and head, one above the other,
+        are where ``target_speed`` towards the box leads, the root moves with it and both face the
+        box; in 1 s both still do. Hidden once the head is within 2 m of the box, or the box is
+        down. Corrected: their heading has the wrong sign.
+        """
         towards = state.object_pos[:, 0, :2] - state.pos[:, 0, :2]
+        if name == "joint_conditioning":
+            return self._joint_conditioning(state, towards)
         angle = torch.atan2(towards[:, 1], towards[:, 0])
         speed = torch.full_like(angle, self.target_speed)
         return heading_speed_targets(
             state, heading=angle, direction=rotations.direction_xy(angle), speed=speed
         )
+
+    def _joint_conditioning(self, state: BodyState, towards: Tensor) -> Targets:
+        root, head = 0, self.humanoid.head
+        way = towards / towards.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+        from_head = state.object_pos[:, 0, :2] - state.pos[:, head, :2]
+        targets = walking_targets(
+            state,
+            self.humanoid,
+            (NEAR_STEPS, FAR_STEPS),
+            velocity=self.target_speed * way,
+            facing=torch.atan2(from_head[:, 1], from_head[:, 0]),
+        )
+        targets.pos[:, :, head, :2] = targets.pos[:, :, root, :2]
+        upright = self._tilt_cosine(state) >= self.down_cosine
+        approaching = upright & (from_head.norm(dim=-1) >= _PROMPT_DISTANCE)
+        for body in (root, head):
+            targets.pos_visible[:, 0, body] = approaching
+            targets.rot_visible[:, :, body] = approaching.unsqueeze(-1)
+        targets.heading_visible[:, 0] = approaching
+        targets.velocity_visible[:, 0] = approaching
+        return targets
 
     @staticmethod
     def _tilt_cosine(state: BodyState) -> Tensor:

@@ -8,9 +8,13 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from tt_gym import rotations
 from tt_gym.bfm.targets import TARGET_STEPS, Targets, hidden_targets
 from tt_gym.humanoids import Humanoid
 from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject
+
+NEAR_STEPS, FAR_STEPS = 10, 30
+"""Control steps ahead of the last near and of the far target of the paper's joint conditioning."""
 
 Goal = dict[str, Tensor]
 """What a task asks for, one row per environment; the task alone knows the keys.
@@ -18,6 +22,15 @@ Goal = dict[str, Tensor]
 Pictures draw some of them where a task has them: ``angle`` (rad) with ``speed`` (m/s) and
 ``facing`` (rad) as arrows, ``target`` (3,) as a ball, ``line`` (2, 2) as a line on the ground.
 """
+
+
+def parameters_of(task: Any) -> dict[str, Any]:
+    """Name and value of every parameter of a task; of a class, name and default."""
+    return {
+        field.name: field.default if isinstance(task, type) else getattr(task, field.name)
+        for field in dataclasses.fields(task)
+        if field.name != "humanoid"
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +52,8 @@ class Task(Protocol):
     """The contract of a task: a frozen dataclass of parameters plus these functions.
 
     All are pure: state and goal in, new tensors out. ``sample_goal`` draws from the given
-    generator.
+    generator. A task that must know bodies has a keyword-only field ``humanoid``, which is no
+    parameter: ``build_task`` fills it.
 
     Attributes:
         observation_size: entries of the task observation.
@@ -168,6 +182,39 @@ def position_targets(state: BodyState, body: int, pos: Tensor) -> Targets:
     targets.pos[:, :, body] = pos
     targets.pos_visible[:, :, body] = True
     return targets
+
+
+def walking_targets(
+    state: BodyState,
+    humanoid: Humanoid,
+    steps: tuple[int, ...],
+    *,
+    velocity: Tensor,
+    facing: Tensor,
+) -> Targets:
+    """Targets of a straight walk from here, nothing of them shown yet.
+
+    Every body goes on from where it is; root and head at the humanoid's ``prompt_heights``, other
+    bodies at their own; all are upright and face one way.
+
+    Args:
+        state: current state.
+        humanoid: whose bodies they are.
+        steps: control steps ahead of the K targets.
+        velocity: (N, 2), m/s, world.
+        facing: (N,), rad, world.
+    """
+    time_s = CONTROL_DT * torch.tensor(steps).expand(len(facing), -1)  # (N, K)
+    targets = hidden_targets(state, time_s)
+    moved = velocity.unsqueeze(1) * time_s.unsqueeze(-1)  # (N, K, 2)
+    targets.pos[..., :2] += moved.unsqueeze(2)
+    targets.pos[:, :, 0, 2], targets.pos[:, :, humanoid.head, 2] = humanoid.prompt_heights
+    targets.rot[:] = rotations.yaw_quat(facing)[:, None, None]
+    return dataclasses.replace(
+        targets,
+        heading=facing.unsqueeze(1).expand_as(time_s),
+        velocity=velocity.unsqueeze(1).expand_as(moved),
+    )
 
 
 def check_parameters(task: Any, **conditions: bool) -> None:
