@@ -54,7 +54,7 @@ UPDATES_PER_ROUND = 12
 BATCH_SIZE = 1024
 EXPERT_ROUNDS = 60  # the tracker's share of acting falls from 1 to 0 over these
 ACTION_NOISE = 0.03  # rad
-LEARNING_RATE = (1e-3, 1e-4)  # first, last
+LEARNING_RATE = 1e-3  # falls to a tenth
 KL_WEIGHT = 1e-4
 POSTERIOR_WEIGHT = 0.5
 SAVE_EVERY = 10
@@ -91,6 +91,7 @@ class Distiller:
         run_dir: checkpoint, weights and TensorBoard events.
         seed: of everything random.
         init: model file to start from; the student acts by itself from the first round then.
+        learning_rate: for the first half of the training time.
 
     Raises:
         CheckpointError: ``init`` cannot be loaded or has other sizes.
@@ -104,6 +105,7 @@ class Distiller:
         *,
         seed: int,
         init: Path | None = None,
+        learning_rate: float = LEARNING_RATE,
     ) -> None:
         torch.manual_seed(seed)
         self.tracker, self.run_dir = tracker, run_dir
@@ -123,7 +125,8 @@ class Distiller:
             self.humanoid, sizes["state"].width, sizes[TARGETS].count, config.latent_size
         )
         self.parameters = [*self.model.parameters(), *self.posterior.parameters()]
-        self.optimizer = torch.optim.Adam(self.parameters, lr=LEARNING_RATE[0])
+        self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate)
+        self.learning_rate = learning_rate
         self.buffer: deque[Samples] = deque(maxlen=ROUNDS_KEPT)
         self.survived: dict[str, deque[int]] = defaultdict(lambda: deque(maxlen=200))
         self.round, self.trained_s = 0, 0.0
@@ -218,7 +221,7 @@ class Distiller:
             for group in self.optimizer.param_groups:
                 # constant for the first half, then down in a straight line
                 decay = min(1.0, 2.0 - 2.0 * fraction)
-                group["lr"] = LEARNING_RATE[1] + (LEARNING_RATE[0] - LEARNING_RATE[1]) * decay
+                group["lr"] = self.learning_rate * (0.1 + 0.9 * decay)
             self.buffer.append(self.gather())
             if not self.fitted:
                 self.model.normalizers["state"].fit(self.buffer[0]["state"])  # type: ignore[operator]
@@ -296,10 +299,18 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20.0, help="training time in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="start from this model instead of from scratch")
+    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
     args = parser.parse_args()
     library = MotionLibrary(DEEPMIMIC, load_clips(args.clips))
     tracker = load_tracker(args.tracker)
-    distiller = Distiller(tracker, library, args.run_dir, seed=args.seed, init=args.init)
+    distiller = Distiller(
+        tracker,
+        library,
+        args.run_dir,
+        seed=args.seed,
+        init=args.init,
+        learning_rate=args.learning_rate,
+    )
     distiller.resume()
     distiller.run(60.0 * args.minutes)
     print(f"model: {args.run_dir / 'bfm.safetensors'}")
