@@ -224,6 +224,23 @@ def test_an_unknown_id_lists_the_known_ones(capsys):
     )
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate", "enjoy"])
+def test_a_missing_package_ends_in_one_line(command, capsys):
+    run = {"train": train, "evaluate": main, "enjoy": enjoy.main}[command]
+    message = (
+        rf"^agents\.{command}: --gym-packages my_tsaks: No module named 'my_tsaks'; it must.*$"
+    )
+    with pytest.raises(SystemExit, match=message):
+        run(["--env", "TTMine-v0", "--gym-packages", "my_tsaks"])
+    assert capsys.readouterr().err == ""
+
+
+def test_an_id_that_no_package_registers_is_unknown(capsys):
+    with pytest.raises(SystemExit):
+        train(["--env", "TTMine-v0", "--gym-packages", "json"])
+    assert "unknown --env 'TTMine-v0'" in capsys.readouterr().err
+
+
 # ---- resuming -----------------------------------------------------------------------------------
 
 

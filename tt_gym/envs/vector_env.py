@@ -61,8 +61,8 @@ class TaskTokenVectorEnv(VectorEnv):
             :mod:`tt_gym.bfm.prompts`. See :meth:`set_prompt`.
         bfm: path of a model file, None for the shipped one. A published MaskedMimic checkpoint
             brings the SMPL humanoid with it (24 bodies, 69 degrees of freedom).
-        early_termination: end episodes that failed (falls, illegal hits); the paper does so in
-            training only.
+        early_termination: end episodes before their time where the task says so (falls, illegal
+            hits, the landing of a jump); the paper does so in training only.
         perturbations: what is harder than usual, also as a dict; see
             :class:`~tt_gym.envs.perturbations.Perturbations`.
         render_mode: ``rgb_array`` or None.
