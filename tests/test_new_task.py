@@ -92,6 +92,7 @@ def test_the_task_is_trained_evaluated_and_filmed_by_its_id(example, tmp_path, b
     named = ("--env", ENV_ID, "--gym-packages", NAME)
     settings = ("--env-kwargs", f"bfm:{bfm!r}", "largest_turn:1.0")
     run_dir = train([*named, *settings, *TINY, "--log-folder", str(tmp_path), "-n", "128"])
+    assert train(["--resume", str(run_dir), "-n", "192"]) == run_dir
     token = ("--token", str(run_dir / "token.safetensors"), "--bfm", bfm)
     result = tmp_path / "result.json"
     main([*named, *token, "--episodes", "2", "--json", str(result)])
