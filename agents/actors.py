@@ -94,7 +94,7 @@ def choose(args: argparse.Namespace) -> Choice:
             that contradict each other.
         CheckpointError: a file that cannot be used.
     """
-    _import(args.gym_packages)
+    import_packages(args.gym_packages)
     task = _task_of(args.env)
     kwargs = {"bfm": args.bfm, "prompt": args.prompt, "early_termination": args.termination}
     kwargs.update(args.env_kwargs or {})
@@ -141,12 +141,20 @@ def _control_of(actor: PolicyActor, *, bfm: str | None, prompt: str | None) -> s
     return "joint"
 
 
-def _import(modules: list[str]) -> None:
+def import_packages(modules: list[str]) -> None:
+    """Import modules that register ids.
+
+    Raises:
+        ValueError: one is not to be found.
+    """
     for module in modules:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            raise ValueError(f"--gym-packages {module}: {error}") from error
+            raise ValueError(
+                f"--gym-packages {module}: {error}; it must be installed or lie in the folder "
+                "where the command is run"
+            ) from error
 
 
 def _task_of(env_id: str) -> str:
@@ -157,7 +165,7 @@ def _task_of(env_id: str) -> str:
     if "task" not in registered:
         raise ValueError(
             f"--env {env_id} is registered without a task: register it with "
-            'kwargs={"task": NAME}, as docs/tasks.md shows'
+            'kwargs={"task": NAME}, as docs/new_task.md shows'
         )
     return registered["task"]
 

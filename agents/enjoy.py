@@ -2,6 +2,7 @@
 
 python -m agents.enjoy --env TTStrike-v0 --output strike.mp4
 python -m agents.enjoy --env TTDirection-v0 --token runs/ppo/TTDirection-v0_1/token.safetensors
+python -m agents.enjoy --env TTReach-v0 --token none --prompt hand_position --viewer
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import imageio.v2 as imageio
 import numpy as np
 
 from agents.actors import Actor, add_arguments, choose
+from agents.viewer import DisplayError, watch
 from tt_gym.checkpoint import CheckpointError
 from tt_gym.envs.rendering import FACING_LENGTH, RenderingError
 from tt_gym.tasks import Goal
@@ -192,27 +194,34 @@ def contact_sheet(video: Path, output: Path, *, columns: int = 4, rows: int = 3)
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m agents.enjoy", description="Write a video of a token in action."
+        prog="python -m agents.enjoy", description="Film or watch a token in action."
     )
     add_arguments(parser)
     parser.add_argument("--episodes", type=int, default=1)
     parser.add_argument("--num-envs", type=int, default=1, help="1 to 9, shown in a grid")
-    parser.add_argument("--output", type=Path, help="*.mp4 or *.gif (default: ENV.mp4)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--output", type=Path, help="*.mp4 or *.gif (default: ENV.mp4)")
+    where.add_argument(
+        "--viewer", action="store_true", help="show one environment in MuJoCo's window instead"
+    )
     args = parser.parse_args(arguments)
     try:
-        choice = choose(args)
-        path = film(
-            args.env,
-            choice.actor,
-            args.output or Path(f"{args.env}.mp4"),
-            seed=args.seed,
-            episodes=args.episodes,
-            num_envs=args.num_envs,
-            **choice.env_kwargs,
-        )
-    except (CheckpointError, ValueError) as error:
+        print(_show(args))
+    except (CheckpointError, DisplayError, ValueError) as error:
         raise SystemExit(f"agents.enjoy: {error}") from error
-    print(f"written: {path}")
+
+
+def _show(args: argparse.Namespace) -> str:
+    """What was asked for, and a line about it."""
+    common = {"seed": args.seed, "episodes": args.episodes}
+    if args.viewer and args.num_envs != 1:
+        raise ValueError(f"--viewer shows one environment, got --num-envs {args.num_envs}")
+    choice = choose(args)
+    if args.viewer:
+        return f"shown: {watch(args.env, choice.actor, **common, **choice.env_kwargs)} steps"
+    output = args.output or Path(f"{args.env}.mp4")
+    settings = {**common, "num_envs": args.num_envs, **choice.env_kwargs}
+    return f"written: {film(args.env, choice.actor, output, **settings)}"
 
 
 if __name__ == "__main__":

@@ -21,13 +21,13 @@ import rl_zoo3.train
 
 import tt_gym  # noqa: F401  registers the environments
 import zoo_configs
+from agents.actors import import_packages
 from agents.algorithms import ALGOS, is_resumable
 from agents.zoo import ARGUMENTS_FILE, RunOptions, TaskTokenExperiments
 from tt_gym.checkpoint import CheckpointError
 
 CONFIG_FOLDER = Path(zoo_configs.__file__).parent
 DEFAULTS = (
-    *("--gym-packages", "tt_gym"),
     *("--log-folder", "runs"),
     *("--seed", "0"),
     *("--device", "cpu"),  # the networks are small and the environments give NumPy arrays
@@ -47,6 +47,10 @@ def train(arguments: list[str]) -> Path:
     Returns:
         Folder of the run: ``token.safetensors``, ``checkpoint.safetensors``, TensorBoard events in
         ``tensorboard``, ``ENV.zip`` (the SB3 model), monitor files and configuration.
+
+    Raises:
+        SystemExit: options that are not understood, or a module that is not to be found.
+        CheckpointError: the run to resume is none.
     """
     parser = _parser()
     # of the resumed command first: later options override earlier ones
@@ -55,7 +59,11 @@ def train(arguments: list[str]) -> Path:
     own, others = parser.parse_known_args(given)
     if own.env is None:
         parser.error(f"--env is required; known: {', '.join(_known_ids())}")
-    if own.env not in gymnasium.registry and "--gym-packages" not in others:
+    try:
+        import_packages(own.gym_packages)
+    except ValueError as error:
+        raise SystemExit(f"agents.train: {error}") from error
+    if own.env not in gymnasium.registry:
         parser.error(f"unknown --env {own.env!r}; known: {', '.join(_known_ids())}")
     if own.algo not in ALGOS:
         parser.error(f"unknown --algo {own.algo!r}; known: {', '.join(ALGOS)}")
@@ -70,10 +78,11 @@ def train(arguments: list[str]) -> Path:
         max_minutes=own.max_minutes,
         video_every=own.video_every,
     )
+    named = ["--algo", own.algo, "--env", own.env, "--gym-packages", "tt_gym", *own.gym_packages]
     settings = [*own.env_kwargs, *([] if own.bfm is None else [f"bfm:{own.bfm!r}"])]
     if settings:
         others += ["--env-kwargs", *settings]
-    return _run_zoo([*_defaults(own.algo), "--algo", own.algo, "--env", own.env, *others], options)
+    return _run_zoo([*_defaults(own.algo), *named, *others], options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--algo", default="ppo")
     parser.add_argument("--env", help="registered id")
+    parser.add_argument(
+        "--gym-packages",
+        nargs="+",
+        default=[],
+        metavar="MODULE",
+        help="modules to import first, which register ids",
+    )
     parser.add_argument("--bfm", metavar="FILE", help="frozen model (default: the shipped one)")
     parser.add_argument(
         "--env-kwargs", nargs="+", default=[], metavar="KEY:VALUE", help="of the environment"

@@ -8,7 +8,7 @@ all of them, and ratios are medians over the rounds:
 * the batched environment, stepped with tokens (the policy's own time is not counted);
 * its physics alone: ``Batch.step`` on the very states and controls that the environment has just
   gone through, so that contacts and restarts are the same;
-* Stable-Baselines3's ``SubprocVecEnv`` of the single environment.
+* Stable-Baselines3's ``SubprocVecEnv`` and ``DummyVecEnv`` of the single environment.
 """
 
 from __future__ import annotations
@@ -117,29 +117,39 @@ class BatchedEnv:
 
 @contextlib.contextmanager
 def replaced(owner: Any, name: str, around: Callable[..., Any]) -> Iterator[None]:
-    """Let ``around(method, *args)`` stand for a method of one object."""
+    """Let ``around(method, *args, **kwargs)`` stand for a method of one object."""
     method = getattr(owner, name)
-    setattr(owner, name, lambda *args: around(method, *args))
+    setattr(owner, name, lambda *args, **kwargs: around(method, *args, **kwargs))
     try:
         yield
     finally:
         delattr(owner, name)
 
 
-class SubprocEnv:
-    """Stable-Baselines3's processes with a single environment each, one torch thread each."""
+class Singles:
+    """A vectorised environment of Stable-Baselines3 made of single ones.
 
-    def __init__(self, env_id: str, *, num_envs: int, bfm: str | None) -> None:
+    Args:
+        kind: ``subproc`` (a process with one torch thread each) or ``dummy`` (one after the other
+            in this process).
+        env_id: registered id.
+        num_envs: how many.
+        bfm: file of the frozen model, None for the shipped one.
+    """
+
+    def __init__(self, kind: str, env_id: str, *, num_envs: int, bfm: str | None) -> None:
         # imported here, after `agents` has set how threads wait
-        from stable_baselines3.common.vec_env import SubprocVecEnv
+        from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
         def build() -> gymnasium.Env:
-            import torch
+            if kind == "subproc":
+                import torch
 
-            torch.set_num_threads(1)
+                torch.set_num_threads(1)
             return gymnasium.make(f"tt_gym:{env_id}", bfm=bfm)
 
-        self.env = SubprocVecEnv([build] * num_envs)
+        vectorise = {"subproc": SubprocVecEnv, "dummy": DummyVecEnv}[kind]
+        self.env: Any = vectorise([build] * num_envs)
         self.env.reset()
 
     def run(self, steps: int) -> float:
@@ -171,18 +181,25 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """All figures, as written to the JSON file."""
     memory = peak_memory_mb(args.env, MEMORY_ENVS, args.bfm)
     batch = BatchedEnv(args.env, num_envs=args.num_envs, bfm=args.bfm)
-    subproc = SubprocEnv(args.env, num_envs=args.subproc_envs, bfm=args.bfm)
-    batch.run(_WARM_UP_STEPS)
-    subproc.run(_WARM_UP_STEPS)
-    speeds: dict[str, list[float]] = {"token_env": [], "raw_physics": [], "subproc": []}
+    singles = {
+        "subproc": Singles("subproc", args.env, num_envs=args.subproc_envs, bfm=args.bfm),
+        "dummy": Singles("dummy", args.env, num_envs=args.dummy_envs, bfm=args.bfm),
+    }
+    for contender in (batch, *singles.values()):
+        contender.run(_WARM_UP_STEPS)
+    names = ("token_env", "raw_physics", *singles)
+    speeds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(args.rounds):
         in_env, alone = batch.run_both(args.steps)
         speeds["token_env"].append(args.steps * args.num_envs / in_env)
         speeds["raw_physics"].append(args.steps * args.num_envs / alone)
-        speeds["subproc"].append(args.steps * args.subproc_envs / subproc.run(args.steps))
+        for name, contender in singles.items():
+            seconds = contender.run(args.steps)
+            speeds[name].append(args.steps * contender.env.num_envs / seconds)
         line = "  ".join(f"{name} {values[-1]:,.0f}/s" for name, values in speeds.items())
         print(f"round {number + 1}: {line}", flush=True)
-    subproc.env.close()
+    for contender in singles.values():
+        contender.env.close()
 
     def ratio(other: str) -> float:
         pairs = zip(speeds["token_env"], speeds[other], strict=True)
@@ -191,12 +208,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "token_env_over_raw_physics": ratio("raw_physics"),
         "token_env_over_subproc": ratio("subproc"),
+        "token_env_over_dummy": ratio("dummy"),
         **{f"{name}_steps_per_s": statistics.median(values) for name, values in speeds.items()},
         "memory_256_envs_mb": memory,
         "breakdown_us": batch.breakdown(args.steps),
         "env": args.env,
         "num_envs": args.num_envs,
         "subproc_envs": args.subproc_envs,
+        "dummy_envs": args.dummy_envs,
         "rounds": args.rounds,
         "steps_per_round": args.steps,
         "actions": "zeros" if batch.token is None else "shipped token",
@@ -213,6 +232,7 @@ def main() -> None:
     parser.add_argument("--env", default="TTDirection-v0", help="registered id")
     parser.add_argument("--num-envs", type=int, default=128)
     parser.add_argument("--subproc-envs", type=int, default=16, help="processes of SubprocVecEnv")
+    parser.add_argument("--dummy-envs", type=int, default=16, help="of DummyVecEnv")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=100, help="control steps of a block")
     parser.add_argument("--bfm", help="file of the frozen model (default: the shipped one)")

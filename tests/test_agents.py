@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import imageio.v2 as imageio
+import mujoco
 import numpy as np
 import pytest
 import torch
@@ -24,7 +27,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tt_gym  # noqa: F401
-from agents import actors, demo, enjoy
+from agents import actors, demo, enjoy, viewer
 from agents.evaluate import evaluate, main
 from agents.export import encoder_of
 from agents.statistics import summarise, wilson_interval
@@ -222,6 +225,23 @@ def test_an_unknown_id_lists_the_known_ones(capsys):
     assert (
         "unknown --env 'TTStriek-v0'; known: TTDirection-v0, TTStrike-v0" in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "enjoy"])
+def test_a_missing_package_ends_in_one_line(command, capsys):
+    run = {"train": train, "evaluate": main, "enjoy": enjoy.main}[command]
+    message = (
+        rf"^agents\.{command}: --gym-packages my_tsaks: No module named 'my_tsaks'; it must.*$"
+    )
+    with pytest.raises(SystemExit, match=message):
+        run(["--env", "TTMine-v0", "--gym-packages", "my_tsaks"])
+    assert capsys.readouterr().err == ""
+
+
+def test_an_id_that_no_package_registers_is_unknown(capsys):
+    with pytest.raises(SystemExit):
+        train(["--env", "TTMine-v0", "--gym-packages", "json"])
+    assert "unknown --env 'TTMine-v0'" in capsys.readouterr().err
 
 
 # ---- resuming -----------------------------------------------------------------------------------
@@ -460,6 +480,84 @@ def test_pictures_are_laid_out_in_a_grid():
         [3, 3, 3, 0, 0, 0],
         [3, 3, 3, 0, 0, 0],
     ]
+
+
+def test_nine_environments_fill_a_grid_in_one_film(tmp_path, bfm):
+    options = ["--env", IDS[3], "--token", "none", "--bfm", bfm, "--num-envs", "9"]
+    output = tmp_path / "film.mp4"
+    enjoy.main([*options, "--env-kwargs", "max_episode_steps:3", "--output", str(output)])
+    if not output.exists():
+        pytest.skip("no OpenGL")
+    assert imageio.mimread(output, memtest=False)[0].shape == (3 * 360, 3 * 480, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="displays are found another way")
+def test_a_window_needs_a_display(bfm, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    options = ["--env", IDS[0], "--token", "none", "--bfm", bfm, "--viewer"]
+    message = r"^agents\.enjoy: --viewer needs a display, .* write a video with --output FILE\.mp4"
+    with pytest.raises(SystemExit, match=message):
+        enjoy.main(options)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="displays are found another way")
+def test_a_display_that_does_not_answer_is_told(bfm, monkeypatch):
+    monkeypatch.setenv("DISPLAY", ":98765")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(SystemExit, match="--viewer cannot open a window"):
+        enjoy.main(["--env", IDS[0], "--token", "none", "--bfm", bfm, "--viewer"])
+
+
+def test_a_window_shows_one_environment(bfm):
+    options = ["--env", IDS[0], "--token", "none", "--bfm", bfm, "--viewer", "--num-envs", "2"]
+    with pytest.raises(SystemExit, match="--viewer shows one environment, got --num-envs 2"):
+        enjoy.main(options)
+
+
+class Window:
+    """As MuJoCo's, but without a screen; somebody closes it after some pictures."""
+
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, closes_after: int) -> None:
+        self.data, self.closes_after = data, closes_after
+        self.cam, self.user_scn = mujoco.MjvCamera(), mujoco.MjvScene(model, 100)
+        self.roots: list[list[float]] = []
+        self.shapes: list[int] = []
+        self.lock = contextlib.nullcontext
+
+    def __enter__(self) -> Window:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.closes_after = 0
+
+    def is_running(self) -> bool:
+        return len(self.roots) < self.closes_after
+
+    def sync(self) -> None:
+        self.roots.append(self.data.xpos[1].tolist())
+        self.shapes.append(self.user_scn.ngeom)
+
+
+@pytest.mark.parametrize(("closes_after", "shown"), [(100, 8), (5, 5)])
+def test_a_window_shows_what_happens_until_it_is_closed(closes_after, shown, bfm):
+    windows: list[Window] = []
+
+    def launch(model: mujoco.MjModel, data: mujoco.MjData) -> Window:
+        windows.append(Window(model, data, closes_after))
+        return windows[0]
+
+    settings: dict[str, Any] = {"control": "prompt", "bfm": bfm, "max_episode_steps": 4}
+    steps = viewer.watch(IDS[3], None, seed=0, episodes=2, launch=launch, **settings)
+    twin: Any = gymnasium.make_vec(IDS[3], num_envs=1, **settings)
+    twin.reset(seed=0)
+    expected = []
+    for _ in range(shown):
+        expected.append(twin.simulator.state.pos[0, 0].tolist())
+        twin.step(np.zeros(twin.action_space.shape, np.float32))
+    assert steps == shown
+    assert windows[0].shapes == [1] * shown  # Reach's ball
+    np.testing.assert_allclose(windows[0].roots, expected, atol=1e-5)
 
 
 def test_the_demo_runs_through(tmp_path, bfm, capsys):

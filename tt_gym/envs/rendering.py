@@ -20,6 +20,8 @@ _DIRECTION_RGBA = (0.1, 0.6, 0.25, 1.0)
 _FACING_RGBA = (0.2, 0.4, 0.9, 1.0)
 _TARGET_RGBA = (0.85, 0.2, 0.15, 0.8)
 FACING_LENGTH = 0.7  # m
+CAMERA = 4.0, -15.0, 120.0
+"""Distance (m), elevation and azimuth (degrees) from which to look at the root."""
 _ON_GROUND = 0.03  # m: high enough to be seen
 
 
@@ -47,7 +49,7 @@ class Painter:
         except Exception as error:  # the GL bindings raise many kinds
             raise RenderingError(f"{_NO_GL} ({error})") from error
         self._camera = mujoco.MjvCamera()
-        self._camera.distance, self._camera.elevation, self._camera.azimuth = 4.0, -15.0, 120.0
+        self._camera.distance, self._camera.elevation, self._camera.azimuth = CAMERA
         self._data: mujoco.MjData | None = None
 
     def draw(self, index: int, goal: dict[str, Tensor] | None = None) -> np.ndarray:
@@ -67,34 +69,40 @@ class Painter:
         for light in scene.lights[: scene.nlight]:
             if not light.headlight:  # shadows exist only around a light's axis: follow the root
                 light.pos = root - _LIGHT_DISTANCE * light.dir
-        self._add_goal(scene, np.array([root[0], root[1], ground]), goal or {})
+        add_goal(scene, np.array([root[0], root[1], ground]), goal or {})
         return self._renderer.render().copy()
-
-    @staticmethod
-    def _add_goal(scene: Any, base: np.ndarray, goal: dict[str, Tensor]) -> None:
-        """``base`` is the ground under the root, (3,), from where goals count heights."""
-        height = np.array([0.0, 0.0, base[2]])
-        start = base + np.array([0.0, 0.0, _ON_GROUND])
-        for key, length, rgba in (
-            ("angle", float(goal.get("speed", 0.0)), _DIRECTION_RGBA),
-            ("facing", FACING_LENGTH, _FACING_RGBA),
-        ):
-            if key in goal and length > 1e-3:
-                angle = float(goal[key])
-                ahead = length * np.array([math.cos(angle), math.sin(angle), 0.0])
-                _add_marker(scene, _Geom.mjGEOM_ARROW, 0.04, start, start + ahead, rgba)
-        if "line" in goal:
-            one, other = (np.array([*end, _ON_GROUND]) + height for end in goal["line"].tolist())
-            _add_marker(scene, _Geom.mjGEOM_CAPSULE, 0.03, one, other, _TARGET_RGBA)
-        if "target" in goal:
-            # a capsule of next to no length: a connector between equal points has no direction
-            target = goal["target"].double().numpy() + height
-            end = target + np.array([0.0, 0.0, 1e-3])
-            _add_marker(scene, _Geom.mjGEOM_CAPSULE, 0.07, target, end, _TARGET_RGBA)
 
     def close(self) -> None:
         """Free the context."""
         self._renderer.close()
+
+
+def add_goal(scene: Any, base: np.ndarray, goal: dict[str, Tensor]) -> None:
+    """Add markers of one environment's goal to a MuJoCo scene.
+
+    Args:
+        scene: ``mujoco.MjvScene`` with room for a few more shapes.
+        base: the ground under the root, (3,), m, from where goals count heights.
+        goal: what the task asks for; see :data:`tt_gym.tasks.task.Goal` for what is drawn.
+    """
+    height = np.array([0.0, 0.0, base[2]])
+    start = base + np.array([0.0, 0.0, _ON_GROUND])
+    for key, length, rgba in (
+        ("angle", float(goal.get("speed", 0.0)), _DIRECTION_RGBA),
+        ("facing", FACING_LENGTH, _FACING_RGBA),
+    ):
+        if key in goal and length > 1e-3:
+            angle = float(goal[key])
+            ahead = length * np.array([math.cos(angle), math.sin(angle), 0.0])
+            _add_marker(scene, _Geom.mjGEOM_ARROW, 0.04, start, start + ahead, rgba)
+    if "line" in goal:
+        one, other = (np.array([*end, _ON_GROUND]) + height for end in goal["line"].tolist())
+        _add_marker(scene, _Geom.mjGEOM_CAPSULE, 0.03, one, other, _TARGET_RGBA)
+    if "target" in goal:
+        # a capsule of next to no length: a connector between equal points has no direction
+        target = goal["target"].double().numpy() + height
+        end = target + np.array([0.0, 0.0, 1e-3])
+        _add_marker(scene, _Geom.mjGEOM_CAPSULE, 0.07, target, end, _TARGET_RGBA)
 
 
 def _add_marker(

@@ -63,8 +63,8 @@ class TaskTokenVectorEnv(VectorEnv):
             brings the SMPL humanoid with it (24 bodies, 69 degrees of freedom).
         start: where episodes begin, see :data:`tt_gym.envs.start_states.STARTS`; None for the
             humanoid's first one.
-        early_termination: end episodes that failed (falls, illegal hits); the paper does so in
-            training only.
+        early_termination: end episodes before their time where the task says so (falls, illegal
+            hits, the landing of a jump); the paper does so in training only.
         perturbations: what is harder than usual, also as a dict; see
             :class:`~tt_gym.envs.perturbations.Perturbations`.
         render_mode: ``rgb_array`` or None.

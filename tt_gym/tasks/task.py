@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from typing import Any, ClassVar, Protocol
 
@@ -52,8 +53,9 @@ class Task(Protocol):
     """The contract of a task: a frozen dataclass of parameters plus these functions.
 
     All are pure: state and goal in, new tensors out. ``sample_goal`` draws from the given
-    generator. A task that must know bodies has a keyword-only field ``humanoid``, which is no
-    parameter: ``build_task`` fills it.
+    generator. A task may inherit from this class: what is not abstract then is that of one goal
+    per episode, without objects or prompts, which ends with a fall. One that must know bodies has
+    a keyword-only field ``humanoid``, which is no parameter: ``build_task`` fills it.
 
     Attributes:
         observation_size: entries of the task observation.
@@ -63,10 +65,11 @@ class Task(Protocol):
     """
 
     observation_size: ClassVar[int]
-    objects: ClassVar[tuple[BoxObject, ...]]
-    prompts: ClassVar[tuple[str, ...]]
-    success_at_end: ClassVar[bool]
+    objects: ClassVar[tuple[BoxObject, ...]] = ()
+    prompts: ClassVar[tuple[str, ...]] = ()
+    success_at_end: ClassVar[bool] = False
 
+    @abc.abstractmethod
     def sample_goal(
         self, state: BodyState, previous: Goal | None, generator: torch.Generator
     ) -> Goal:
@@ -75,7 +78,7 @@ class Task(Protocol):
 
     def sample_objects(self, state: BodyState, generator: torch.Generator) -> Tensor:
         """Initial poses of the objects, (N, K, 7): position and quaternion."""
-        ...
+        return torch.zeros(len(state.pos), 0, 7)
 
     def advance_goal(self, transition: Transition, goal: Goal) -> Goal:
         """The goal with what it must remember of the step just made; most return it as it is.
@@ -83,43 +86,53 @@ class Task(Protocol):
         Called first after a step: reward, success and termination see the result. Only what is in
         the goal survives a checkpoint.
         """
-        ...
+        return goal
 
     def goal_is_over(self, goal: Goal, steps: Tensor) -> Tensor:
         """Where a new goal is due, (N,) bool."""
-        ...
+        return torch.zeros_like(steps, dtype=torch.bool)
 
     def goals_left(self, goal: Goal, max_steps: int) -> Tensor:
         """Goals still to come that would be measured in an episode of ``max_steps``."""
-        ...
+        return torch.zeros((), dtype=torch.long)
 
+    @abc.abstractmethod
     def observe(self, state: BodyState, goal: Goal) -> Tensor:
         """Task observation, (N, observation_size)."""
         ...
 
+    @abc.abstractmethod
     def reward_terms(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
         """Terms whose sum is the reward, (N,) each."""
         ...
 
+    @abc.abstractmethod
     def step_is_good(self, transition: Transition, goal: Goal) -> tuple[Tensor, Tensor]:
         """Whether success is measured in this step, and whether it holds: (N,) bool each."""
         ...
 
     def terminated(self, transition: Transition, goal: Goal, humanoid: Humanoid) -> Tensor:
-        """Episodes that end in failure, (N,) bool."""
-        ...
+        """Episodes that end before their time, (N,) bool.
+
+        Most end in failure (a fall, an illegal hit), but Long Jump's landing ends one as well.
+        """
+        return fallen(transition, humanoid)
 
     def metrics(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
         """Further numbers for curves, (N,) each."""
-        ...
+        return {}
 
     def condition(self, state: BodyState, goal: Goal) -> dict[str, Tensor]:
         """How hard a goal is that begins in ``state``, (N,) each, for success broken down by it."""
-        ...
+        return {}
 
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
-        """A hand-written prompt for the frozen model, by name."""
-        ...
+        """A hand-written prompt for the frozen model, by name.
+
+        Raises:
+            ValueError: there is none of this name.
+        """
+        raise ValueError(f"unknown prompt {name!r}: {type(self).__name__} has none")
 
 
 def root_velocity(transition: Transition, dt: float) -> Tensor:

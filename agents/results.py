@@ -1,0 +1,163 @@
+"""Measure all shipped tokens and write the table of results.
+
+python -m agents.results --episodes 1000 --seed 0 --json results.json --write README.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import tt_gym
+from agents.actors import add_arguments, choose
+from agents.evaluate import evaluate
+from tt_gym.checkpoint import CheckpointError
+from tt_gym.names import unknown
+from tt_gym.tokens import TokenMetadata, load, shipped_tokens
+
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+PAPER = {"direction": 0.993, "strike": 0.766}
+"""Success rates of the paper by task."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a token does.
+
+    Attributes:
+        token: name of a shipped token.
+        metadata: of the token.
+        paper: rule of the paper's evaluation, nothing ends an episode early: what
+            :func:`agents.evaluate.evaluate` returns.
+        training: the same with the terminations of training.
+    """
+
+    token: str
+    metadata: TokenMetadata
+    paper: dict[str, Any]
+    training: dict[str, Any]
+
+
+def measure(token: str, *, episodes: int, seed: int, num_envs: int = 64) -> Measured:
+    """Evaluate one shipped token with and without terminations, as ``agents.evaluate`` does.
+
+    Raises:
+        ValueError: unknown token, or ``episodes`` < 1.
+        CheckpointError: it is not for the shipped model.
+    """
+    metadata = load(token).metadata
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+
+    def result(*options: str) -> dict[str, Any]:
+        choice = choose(parser.parse_args(["--env", metadata.env_id, "--token", token, *options]))
+        return evaluate(
+            metadata.env_id,
+            choice.actor,
+            episodes=episodes,
+            seed=seed,
+            num_envs=num_envs,
+            **choice.env_kwargs,
+        )
+
+    return Measured(token, metadata, paper=result(), training=result("--termination"))
+
+
+def markdown(rows: list[Measured]) -> str:
+    """A Markdown table, one row per token."""
+    lines = [
+        "| token | success | 95 % interval | goals | with termination | paper | steps | training |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        low, high = (100 * bound for bound in row.paper["ci95"])
+        cells = (
+            row.token,
+            _percent(row.paper["success_rate"]),
+            f"{low:.1f} - {high:.1f}",
+            f"{row.paper['n']:,}",
+            _percent(row.training["success_rate"]),
+            _percent(PAPER.get(row.metadata.task)),
+            f"{row.metadata.steps / 1e6:.1f} M",
+            f"{row.metadata.wall_clock_s / 60:.0f} min",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _percent(rate: float | None) -> str:
+    return "-" if rate is None else f"{100 * rate:.1f} %"
+
+
+def insert(text: str, table: str) -> str:
+    """``text`` with ``table`` between the lines :data:`BEGIN` and :data:`END`.
+
+    Raises:
+        ValueError: the text does not hold each of them once, in this order.
+    """
+    before, begin, rest = text.partition(f"{BEGIN}\n")
+    _, end, after = rest.partition(f"{END}\n")
+    if not end or BEGIN in before + after or END in before + after:
+        raise ValueError(f"needs the lines {BEGIN} and {END}, once each, around the table")
+    return f"{before}{begin}{table}\n{end}{after}"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m agents.results", description="Measure shipped tokens, print their table."
+    )
+    known = shipped_tokens()
+    parser.add_argument("--tokens", nargs="+", default=known, metavar="NAME", help=", ".join(known))
+    parser.add_argument("--episodes", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num-envs", type=int, default=64)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE.md", help=f"put the table between {BEGIN} and {END}"
+    )
+    args = parser.parse_args(arguments)
+    try:
+        _check(args)
+        rows = [
+            measure(token, episodes=args.episodes, seed=args.seed, num_envs=args.num_envs)
+            for token in args.tokens
+        ]
+    except (CheckpointError, OSError, ValueError) as error:
+        raise SystemExit(f"agents.results: {error}") from error
+    table = markdown(rows)
+    print(table)
+    if args.json is not None:
+        given = sys.argv[1:] if arguments is None else arguments
+        content = {
+            "tokens": [dataclasses.asdict(row) for row in rows],
+            "paper": PAPER,
+            "command": " ".join(("python -m agents.results", *given)),
+            "version": tt_gym.__version__,
+        }
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(content, indent=2) + "\n")
+        print(f"written: {args.json}")
+    if args.write is not None:
+        args.write.write_text(insert(args.write.read_text(), table))
+        print(f"written: {args.write}")
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Before hours of evaluation, not after."""
+    for token in args.tokens:
+        if token not in shipped_tokens():
+            raise ValueError(unknown("token", token, shipped_tokens()))
+    if args.write is not None:
+        try:
+            insert(args.write.read_text(), "")
+        except ValueError as error:
+            raise ValueError(f"{args.write}: {error}") from error
+
+
+if __name__ == "__main__":
+    main()
