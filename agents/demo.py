@@ -22,7 +22,7 @@ from agents.evaluate import evaluate
 from agents.resume import TOKEN_FILE
 from agents.train import train
 from tt_gym.checkpoint import CheckpointError
-from tt_gym.tokens import load_token, shipped_tokens
+from tt_gym.tokens import TokenEncoder, load_token, shipped_tokens
 
 TRAINED_ENV = "TTDirection-v0"
 SHIPPED_ENVS = ("TTDirection-v0", "TTStrike-v0")
@@ -63,7 +63,7 @@ class Demo:
     def train_plain(self, steps: int) -> Path:
         """The same learner without the frozen model, for as many steps."""
         self.console.rule(f"2. Plain PPO on joint targets: {steps:,} steps as well")
-        return self._train("plain PPO", ["-n", str(steps)], control="joint")
+        return self._train("plain PPO", ["-n", str(steps)], control="joint", prompt=None)
 
     def _train(self, name: str, options: list[str], **env_kwargs: Any) -> Path:
         settings = {**self.env_kwargs, **env_kwargs}
@@ -85,14 +85,14 @@ class Demo:
             "frozen model, no token": (None, {"control": "prompt"}),
             "heading and speed prompt": (None, {"control": "prompt", "prompt": "heading_speed"}),
             "plain PPO": (load_policy(plain, TRAINED_ENV), {"control": "joint"}),
-            "the fresh token": (encoder, {}),
+            "the fresh token": (encoder, prompt_of(encoder)),
         }
         results = {
             label: self._evaluate(TRAINED_ENV, actor, **settings)
             for label, (actor, settings) in contenders.items()
         }
         self.console.print(results_table(results, f"{TRAINED_ENV}, {self.episodes} episodes"))
-        self._film("fresh_token", TRAINED_ENV, encoder)
+        self._film("fresh_token", TRAINED_ENV, encoder, **prompt_of(encoder))
         return results
 
     def show_shipped(self) -> dict[str, Any]:
@@ -109,8 +109,8 @@ class Demo:
             except CheckpointError as error:  # a model of the user's own
                 self.console.print(f"{env_id}: skipped, {error}")
                 continue
-            results[env_id] = self._evaluate(env_id, encoder)
-            self._film(f"shipped_{name}", env_id, encoder)
+            results[env_id] = self._evaluate(env_id, encoder, **prompt_of(encoder))
+            self._film(f"shipped_{name}", env_id, encoder, **prompt_of(encoder))
         if results:
             self.console.print(results_table(results, f"shipped tokens, {self.episodes} episodes"))
         return results
@@ -122,8 +122,8 @@ class Demo:
             env_id, actor, episodes=episodes, num_envs=episodes, seed=self.seed + 1, **settings
         )
 
-    def _film(self, name: str, env_id: str, actor: Any) -> None:
-        settings = {**self.env_kwargs, "early_termination": False}
+    def _film(self, name: str, env_id: str, actor: Any, **settings: Any) -> None:
+        settings = {**self.env_kwargs, "early_termination": False, **settings}
         if self.quick:
             settings["max_episode_steps"] = 20
         path = film(env_id, actor, self.output / f"{name}.mp4", seed=self.seed + 2, **settings)
@@ -149,6 +149,11 @@ class Demo:
         for what, path in self.files.items():
             self.console.print(f"{what}: {path}", soft_wrap=True)
         self.console.print(f"curves: tensorboard --logdir {self.output}", soft_wrap=True)
+
+
+def prompt_of(encoder: TokenEncoder) -> dict[str, Any]:
+    """The prompt that a token was trained beside, as an environment's keyword."""
+    return {} if encoder.metadata is None else {"prompt": encoder.metadata.prompt}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,7 +2,8 @@
 
     python docs/examples/switch_tokens.py --episodes 200 --output switch.mp4
 
-Both steer the same frozen model, so one may follow the other at any step.
+Both steer the same frozen model, so one may follow the other at any step. Direction's was trained
+beside the ``heading_speed`` prompt, so that is shown as long as it acts.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import tt_gym
 from agents.enjoy import film
 from agents.evaluate import evaluate
+from tt_gym.bfm.prompts import Rule, Schedule, near_object
 
 ENV_ID = "TTStrike-v0"
 MAX_VIDEO_ENVS = 4
@@ -61,28 +63,37 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--output", type=Path, default=Path("switch.mp4"))
     args = parser.parse_args(arguments)
     walk, strike = tt_gym.tokens.load("direction"), tt_gym.tokens.load("strike")
-    settings = {"early_termination": False, "max_episode_steps": args.max_episode_steps}
+    settings: dict[str, Any] = {
+        "early_termination": False,
+        "max_episode_steps": args.max_episode_steps,
+    }
+    switch = Switch(walk, strike, args.distance, args.speed)
+    plan = Schedule(
+        {"walk": "heading_speed", "strike": strike.metadata.prompt},
+        [Rule("walk", "strike", near_object(args.distance))],
+    )
     actors = {
-        "switched": Switch(walk, strike, args.distance, args.speed),
-        "Direction's alone": Switch(walk, strike, 0.0, args.speed),
-        "Strike's alone": strike,
+        "switched": (switch, plan),
+        "Direction's alone": (Switch(walk, strike, 0.0, args.speed), "heading_speed"),
+        "Strike's alone": (strike, strike.metadata.prompt),
     }
     toppled = {}
-    for label, actor in actors.items():
+    for label, (actor, prompt) in actors.items():
         result = evaluate(
             ENV_ID,
             actor,
             episodes=args.episodes,
             num_envs=args.num_envs,
             seed=args.seed,
+            prompt=prompt,
             **settings,
         )
         low, high = (100 * bound for bound in result["episode_ci95"])
         toppled[label] = result["episode_success_rate"]
         print(f"{label:18} boxes toppled {100 * toppled[label]:5.1f} % ({low:.1f} - {high:.1f})")
     num_envs = min(args.episodes, MAX_VIDEO_ENVS)
-    switch = actors["switched"]
-    path = film(ENV_ID, switch, args.output, seed=args.seed, num_envs=num_envs, **settings)
+    settings |= {"seed": args.seed, "num_envs": num_envs, "prompt": plan}
+    path = film(ENV_ID, switch, args.output, **settings)
     print(f"written: {path}")
     return toppled
 

@@ -54,7 +54,7 @@ class Direction:
         humanoid: that does the task; ``build_task`` fills it.
     """
 
-    speed_range: tuple[float, float] = (1.2, 3.0)
+    speed_range: tuple[float, float] = (1.2, 2.0)
     speed_change: float = 0.3
     turn: float = 1.57
     jump_probability: float = 0.2
