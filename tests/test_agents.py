@@ -193,7 +193,7 @@ def test_the_token_acts_as_the_policy(straight, bfm):
 
 
 def test_joint_control_trains_without_a_token_file(tmp_path, bfm):
-    options = ("--env-kwargs", f"bfm:{bfm!r}", "control:'joint'")
+    options = ("--env-kwargs", f"bfm:{bfm!r}", "control:'joint'", "prompt:None")
     evaluation = ("--eval-freq", str(ROLLOUT), "--n-eval-envs", "2", "--eval-episodes", "2")
     run_dir = train(arguments(tmp_path, bfm, *options, *evaluation, steps=2 * ROLLOUT))
     assert not (run_dir / "token.safetensors").exists()

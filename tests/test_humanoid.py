@@ -177,7 +177,12 @@ def test_lowest_point_of_each_shape_by_hand(geom, size, angle_deg, expected):
     with_ball = Body("arm", "root", (0, 0, 5), "ball", "sphere", (0.1,), (0, 0, 0), 1.0, kp=1, kd=1)
     hinge = Body("leg", "arm", (0, 0, 0), "hinge", "sphere", (0.1,), (0, 0, 0), 1.0, kp=1, kd=1)
     humanoid = Humanoid(
-        [body, with_ball, hinge], head="arm", right_hand="arm", feet=[], strike_bodies=[]
+        [body, with_ball, hinge],
+        head="arm",
+        right_hand="arm",
+        feet=[],
+        strike_bodies=[],
+        prompt_heights=(0.9, 1.5),
     )
     tilt = torch.tensor([0.0, math.radians(angle_deg), 0.0])
     rot = rotations.quat_from_exp_map(tilt).expand(3, 4)

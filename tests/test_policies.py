@@ -202,7 +202,7 @@ def test_unmodified_ppo_obeys_the_bounds_loss(wide_bfm):
         model.learn(512)
         excess[coefficient] = bounds_loss(means(model, observations)) / before
         assert (model.policy.last_bounds_loss > 0) == (coefficient > 0)
-    assert excess[10.0] < 0.75 * excess[0.0]
+    assert excess[10.0] < min(1.0, 0.85 * excess[0.0])
 
 
 # ---- files --------------------------------------------------------------------------------------
