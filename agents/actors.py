@@ -76,6 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="falls, illegal hits and landings end episodes, as in training",
     )
     parser.add_argument("--env-kwargs", nargs="+", action=StoreDict, metavar="KEY:VALUE")
+    add_packages_argument(parser)
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def add_packages_argument(parser: argparse.ArgumentParser) -> None:
+    """The option whose value :func:`import_packages` takes."""
     parser.add_argument(
         "--gym-packages",
         nargs="+",
@@ -83,7 +89,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODULE",
         help="modules to import first, which register ids",
     )
-    parser.add_argument("--seed", type=int, default=0)
 
 
 def choose(args: argparse.Namespace) -> Choice:

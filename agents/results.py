@@ -16,10 +16,12 @@ import tt_gym
 from agents.actors import add_arguments, choose
 from agents.evaluate import evaluate
 from tt_gym.checkpoint import CheckpointError
+from tt_gym.documents import write_table
 from tt_gym.names import unknown
 from tt_gym.tokens import TokenMetadata, load, shipped_tokens
 
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
+TABLE = "results"
+"""Name of the marker lines around the table, see :mod:`tt_gym.documents`."""
 PAPER = {"direction": 0.993, "strike": 0.766}
 """Success rates of the paper by task."""
 
@@ -93,19 +95,6 @@ def _percent(rate: float | None) -> str:
     return "-" if rate is None else f"{100 * rate:.1f} %"
 
 
-def insert(text: str, table: str) -> str:
-    """``text`` with ``table`` between the lines :data:`BEGIN` and :data:`END`.
-
-    Raises:
-        ValueError: the text does not hold each of them once, in this order.
-    """
-    before, begin, rest = text.partition(f"{BEGIN}\n")
-    _, end, after = rest.partition(f"{END}\n")
-    if not end or BEGIN in before + after or END in before + after:
-        raise ValueError(f"needs the lines {BEGIN} and {END}, once each, around the table")
-    return f"{before}{begin}{table}\n{end}{after}"
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
@@ -118,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--num-envs", type=int, default=64)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
     parser.add_argument(
-        "--write", type=Path, metavar="FILE.md", help=f"put the table between {BEGIN} and {END}"
+        "--write", type=Path, metavar="FILE.md", help=f"put the table between its {TABLE} markers"
     )
     args = parser.parse_args(arguments)
     try:
@@ -143,7 +132,7 @@ def main(arguments: list[str] | None = None) -> None:
         args.json.write_text(json.dumps(content, indent=2) + "\n")
         print(f"written: {args.json}")
     if args.write is not None:
-        args.write.write_text(insert(args.write.read_text(), table))
+        write_table(args.write, TABLE, table)
         print(f"written: {args.write}")
 
 
@@ -153,10 +142,7 @@ def _check(args: argparse.Namespace) -> None:
         if token not in shipped_tokens():
             raise ValueError(unknown("token", token, shipped_tokens()))
     if args.write is not None:
-        try:
-            insert(args.write.read_text(), "")
-        except ValueError as error:
-            raise ValueError(f"{args.write}: {error}") from error
+        write_table(args.write, TABLE, None)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import rl_zoo3.train
 
 import tt_gym  # noqa: F401  registers the environments
 import zoo_configs
-from agents.actors import import_packages
+from agents.actors import add_packages_argument, import_packages
 from agents.algorithms import ALGOS, is_resumable
 from agents.zoo import ARGUMENTS_FILE, RunOptions, TaskTokenExperiments
 from tt_gym.checkpoint import CheckpointError
@@ -94,13 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--algo", default="ppo")
     parser.add_argument("--env", help="registered id")
-    parser.add_argument(
-        "--gym-packages",
-        nargs="+",
-        default=[],
-        metavar="MODULE",
-        help="modules to import first, which register ids",
-    )
+    add_packages_argument(parser)
     parser.add_argument("--bfm", metavar="FILE", help="frozen model (default: the shipped one)")
     parser.add_argument(
         "--env-kwargs", nargs="+", default=[], metavar="KEY:VALUE", help="of the environment"

@@ -405,7 +405,7 @@ def test_the_divergence_of_normal_distributions_by_hand():
 
 def test_the_report_writes_its_figures(tiny_tracker, bfm, tmp_path, monkeypatch):
     path, card = tmp_path / "report.json", tmp_path / "card.md"
-    card.write_text("before\n<!-- report -->\nold\n<!-- end -->\nafter\n")
+    card.write_text("before\n<!-- report -->\nold\n<!-- /report -->\nafter\n")
     options = ["--tracker", str(tiny_tracker), "--bfm", bfm, "--json", str(path)]
     options += ["--write", str(card)]
     arguments = ["report", *options, "--windows", "8", "--clips", *CLIPS]
@@ -425,16 +425,18 @@ def test_the_report_writes_its_figures(tiny_tracker, bfm, tmp_path, monkeypatch)
         assert abs(mean) < 6.0
     text = card.read_text()
     assert text.startswith("before\n<!-- report -->\n| clip |")
-    assert text.endswith("\n<!-- end -->\nafter\n")
+    assert text.endswith("\n<!-- /report -->\nafter\n")
     assert "old" not in text
     assert f"| `tracker_success` | {figures['tracker_success']:.4g} |" in text
 
 
-def test_the_report_writes_only_between_its_marks(tmp_path):
+def test_a_card_without_marks_is_refused_before_anything_is_measured(tmp_path, monkeypatch, capsys):
     plain = tmp_path / "plain.md"
     plain.write_text("nothing here")
-    with pytest.raises(ValueError, match=r"plain\.md: has no lines <!-- report -->"):
-        report.write_between_markers(plain, "text")
+    monkeypatch.setattr(sys, "argv", ["report", "--write", str(plain)])
+    with pytest.raises(SystemExit):
+        report.main()
+    assert f"{plain}: needs the lines <!-- report -->" in capsys.readouterr().err
     assert plain.read_text() == "nothing here"
 
 

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from agents import evaluate, results
-from agents.results import BEGIN, END, Measured, insert, markdown
+from agents.results import TABLE, Measured, markdown
+from tt_gym.documents import insert
 from tt_gym.tokens import TokenMetadata, load, shipped_tokens
 
+BEGIN, END = f"<!-- {TABLE} -->", f"<!-- /{TABLE} -->"
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -39,7 +41,7 @@ def test_a_row_by_hand():
 
 def test_the_table_is_put_between_its_marks_and_nowhere_else():
     text = f"one\n{BEGIN}\nold\n{END}\ntwo\n"
-    assert insert(text, "new") == f"one\n{BEGIN}\nnew\n{END}\ntwo\n"
+    assert insert(text, TABLE, "new") == f"one\n{BEGIN}\nnew\n{END}\ntwo\n"
 
 
 @pytest.mark.parametrize("text", ["", f"{BEGIN}\n", f"{END}\n{BEGIN}\n", f"{BEGIN}\n{END}\n" * 2])

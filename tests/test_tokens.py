@@ -111,14 +111,14 @@ def test_a_model_that_moved_by_one_weight_is_another_model(token_file, tmp_path,
 def test_an_unknown_name_lists_the_shipped_ones(token_file, monkeypatch):
     monkeypatch.setattr(tokens, "SHIPPED_FOLDER", token_file.parent)
     with pytest.raises(
-        ValueError, match=r"unknown token 'tokn'; did you mean 'token'\? shipped: token;"
+        ValueError, match=r"unknown token 'tokn'; did you mean 'token'\? Known: token;"
     ):
         load_token("tokn")
 
 
 def test_without_shipped_tokens_the_error_says_none(tmp_path, monkeypatch):
     monkeypatch.setattr(tokens, "SHIPPED_FOLDER", tmp_path)
-    with pytest.raises(ValueError, match="shipped: none; or give a file's path"):
+    with pytest.raises(ValueError, match="Known: none; or give a file's path"):
         load_token("strike")
 
 

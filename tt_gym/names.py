@@ -11,4 +11,4 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"unknown {what} {name!r}{hint} Known: {', '.join(known)}"
+    return f"unknown {what} {name!r}{hint} Known: {', '.join(known) or 'none'}"

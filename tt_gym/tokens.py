@@ -9,7 +9,6 @@ It needs neither Stable-Baselines3 nor a critic::
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from tt_gym.bfm.pretrained_model import fingerprint, load_bfm
 from tt_gym.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from tt_gym.names import unknown
 
 SHIPPED_FOLDER = Path(__file__).parent / "trained_tokens"
 ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "tanh": nn.Tanh}
@@ -161,11 +161,6 @@ class Token:
         return self.encoder.act(observations)
 
 
-def names() -> list[str]:
-    """Names of the tokens that come with the package."""
-    return shipped_tokens()
-
-
 def load(name_or_path: str | Path, *, bfm: str | Path | None = None) -> Token:
     """A trained token that acts; arguments and errors are those of :func:`load_token`."""
     encoder = load_token(name_or_path, bfm=bfm)
@@ -176,6 +171,10 @@ def load(name_or_path: str | Path, *, bfm: str | Path | None = None) -> Token:
 def shipped_tokens() -> list[str]:
     """Names of the tokens that come with the package."""
     return sorted(path.stem for path in SHIPPED_FOLDER.glob(f"*{_SUFFIX}"))
+
+
+names = shipped_tokens
+"""The same, for ``tt_gym.tokens.names()``."""
 
 
 def save_token(path: str | Path, encoder: TokenEncoder, metadata: TokenMetadata) -> None:
@@ -229,8 +228,5 @@ def _locate(name_or_path: str | Path) -> Path:
         return Path(name_or_path)
     known = shipped_tokens()
     if text not in known:
-        near = difflib.get_close_matches(text, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ";"
-        listed = ", ".join(known) or "none"
-        raise ValueError(f"unknown token {text!r}{hint} shipped: {listed}; or give a file's path")
+        raise ValueError(f"{unknown('token', text, known)}; or give a file's path")
     return SHIPPED_FOLDER / f"{text}{_SUFFIX}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from tt_gym.motions.clip import Clip, ClipError, load_clip
+from tt_gym.names import unknown
 
 _FOLDER = Path(__file__).parent / "data"
 
@@ -23,9 +23,7 @@ def shipped_clip(name: str) -> Clip:
     """
     names = shipped_names()
     if name not in names:
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ClipError(f"unknown clip {name!r}; shipped clips: {', '.join(names)}{hint}")
+        raise ClipError(unknown("clip", name, names))
     return load_clip(_FOLDER / f"{name}.npz")
 
 

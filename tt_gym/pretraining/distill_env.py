@@ -147,7 +147,7 @@ class DistillEnv(TrackingEnv):
         best = (error + 0.1 * difference[..., bodies:].mean(dim=-1)).argmin(dim=1)
         rows = torch.arange(count)
         similar = error[rows, best] < _SWITCH_MAX_ERROR
-        similar &= ~self._unforeseen(ids, clips[rows, best], frames[rows, best])
+        similar &= ~self._unforeseen(self.mode[ids], clips[rows, best], frames[rows, best])
         chosen, rows = ids[similar], rows[similar]
         self.clip_ids[chosen] = clips[rows, best[similar]]
         self.frame[chosen] = frames[rows, best[similar]]
@@ -186,8 +186,7 @@ class DistillEnv(TrackingEnv):
         mode = torch.multinomial(
             self._mode_weights, count, replacement=True, generator=self.generator
         )
-        self.mode[ids] = mode
-        unforeseen = self._unforeseen(ids, self.clip_ids[ids], self.frame[ids])
+        unforeseen = self._unforeseen(mode, self.clip_ids[ids], self.frame[ids])
         mode = torch.where(unforeseen, PROMPT_MODES.index("heading_speed"), mode)
         self.mode[ids] = mode
         # users ask for a heading and a speed to be reached, not for those of a second from now
@@ -196,13 +195,13 @@ class DistillEnv(TrackingEnv):
         self.ahead[ids] = _COMMAND_STEPS * command
         self.show(ids, mode, tokens)
 
-    def _unforeseen(self, ids: Tensor, clips: Tensor, frames: Tensor) -> Tensor:
-        """Where a made course would be followed with nothing shown, (len(ids),) bool.
+    def _unforeseen(self, mode: Tensor, clips: Tensor, frames: Tensor) -> Tensor:
+        """Where a made course would be followed with nothing shown, (len(mode),) bool.
 
         Nobody could foresee its changes, and the average of all that might come is a fall.
         """
         made = self.library.asked[self.library.frame_index(clips, frames)].isfinite().all(dim=-1)
-        return made & (self.mode[ids] == PROMPT_MODES.index("nothing")) & self.disturb
+        return made & (mode == PROMPT_MODES.index("nothing")) & self.disturb
 
     def show(self, ids: Tensor, mode: Tensor, tokens: int) -> None:
         """Set the visibility that belongs to ``mode`` (len(ids),)."""

@@ -20,6 +20,7 @@ from tt_gym.bfm.maskedmimic import MaskedMimic
 from tt_gym.bfm.pretrained_model import load_bfm
 from tt_gym.bfm.targets import TARGETS, heading_speed_targets, observe_targets
 from tt_gym.bfm.tokens import observe_state
+from tt_gym.documents import write_table
 from tt_gym.envs.start_states import sample_start_states
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions.library import MotionLibrary
@@ -30,6 +31,8 @@ from tt_gym.pretraining.tracking_env import TrackingEnv
 from tt_gym.simulation import CONTROL_DT, BodyState, MujocoCpu
 from tt_gym.tasks.task import Transition, fallen
 
+TABLE = "report"
+"""Name of the marker lines around the tables, see :mod:`tt_gym.documents`."""
 DEFAULT_TRACKER = Path("checkpoints/tracker.safetensors")
 _WINDOW_STEPS = 300  # 10 s
 _STANDING_STEPS = 150  # 5 s
@@ -131,7 +134,7 @@ def survive(
 
 
 def report_heading_speed(
-    model: MaskedMimic, episodes: int, seed: int, *, asked: float = _SPEED
+    model: MaskedMimic, episodes: int, seed: int, *, asked: float
 ) -> tuple[float, float, float]:
     """Walking straight on when prompted with heading and speed alone, for 10 s.
 
@@ -167,11 +170,11 @@ def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, 
     with torch.no_grad():
         tracked = report_tracker(tracker, library, windows, seed)
         prompted = report_full_prompt(model, library, windows, seed)
-        walking, _, speed = report_heading_speed(model, windows // 2, seed)
         speeds = {
-            f"{asked:g}": report_heading_speed(model, windows // 4, seed, asked=asked)
+            f"{asked:g}": report_heading_speed(model, windows // 2, seed, asked=asked)
             for asked in _SPEEDS
         }
+        walking, _, speed = speeds[f"{_SPEED:g}"]
         standing, _ = survive(
             model, lambda _: None, episodes=windows // 2, steps=_STANDING_STEPS, seed=seed
         )
@@ -233,19 +236,6 @@ def markdown(figures: dict) -> str:
     return "\n".join(lines)
 
 
-def write_between_markers(path: Path, text: str) -> None:
-    """Replace what stands between the two lines ``<!-- report -->`` and ``<!-- end -->``.
-
-    Raises:
-        ValueError: the file does not have both, in this order.
-    """
-    before, start, rest = path.read_text().partition("<!-- report -->\n")
-    _, end, after = rest.partition("<!-- end -->")
-    if not (start and end):
-        raise ValueError(f"{path}: has no lines <!-- report --> and <!-- end --> to write between")
-    path.write_text(f"{before}{start}{text}\n{end}{after}")
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -257,6 +247,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--write", type=Path, help="Markdown file that receives the tables")
     args = parser.parse_args()
+    if args.write:
+        try:
+            write_table(args.write, TABLE, None)  # before minutes of measuring, not after
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
     figures = measure(
         args.tracker, args.bfm, clips=args.clips, windows=args.windows, seed=args.seed
     )
@@ -264,7 +259,7 @@ def main() -> None:
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
     if args.write:
-        write_between_markers(args.write, markdown(figures))
+        write_table(args.write, TABLE, markdown(figures))
 
 
 if __name__ == "__main__":
