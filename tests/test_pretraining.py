@@ -20,9 +20,10 @@ from tt_gym.checkpoint import CheckpointError, load_checkpoint
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions import ClipError, MotionLibrary, shipped_clip
 from tt_gym.motions.locomotion import random_locomotion
+from tt_gym.motions.reaching import random_reaches
 from tt_gym.pretraining import distill, report, tracker
 from tt_gym.pretraining.clips import load_clips
-from tt_gym.pretraining.distill_env import DistillEnv, aligned_poses, stride_velocity
+from tt_gym.pretraining.distill_env import PROMPT_MODES, DistillEnv, aligned_poses, stride_velocity
 from tt_gym.pretraining.tracker import TrackerConfig, TrackerPPO, load_tracker
 from tt_gym.pretraining.tracking_env import (
     TrackingEnv,
@@ -358,6 +359,28 @@ def test_made_clips_show_what_they_are_on_their_way_to():
     away = rotations.wrap_angle(angle - asked[moving, :1])
     assert moving.any()
     assert float(away.abs().max()) < 1e-4
+
+
+def test_led_clips_show_the_led_body_and_are_not_followed_without_it():
+    (reach,) = random_reaches(count=1, duration_s=20.0)
+    library = MotionLibrary(DEEPMIMIC, [shipped_clip("idle"), reach])
+    hand = DEEPMIMIC.right_hand
+    assert library.led.tolist() == [-1, hand]
+    env = DistillEnv(MujocoCpu(DEEPMIMIC, 64), library)
+    env.reset()
+    env.draw_prompts(torch.arange(64))
+    modes = [PROMPT_MODES[index] for index in env.mode]
+    followed = {mode for mode, led in zip(modes, env.clip_ids == 1, strict=True) if led}
+    assert followed == {"full", "sparse", "led"}
+    assert "led" not in {
+        mode for mode, led in zip(modes, env.clip_ids == 1, strict=True) if not led
+    }
+    shown = env.pos_visible[env.mode == PROMPT_MODES.index("led")]
+    assert shown[:, -2:, hand].all()
+    assert not shown[..., [index for index in range(DEEPMIMIC.num_bodies) if index != hand]].any()
+    led = env.mode == PROMPT_MODES.index("led")
+    assert not env.rot_visible[led].any()
+    assert not env.heading_visible[led].any()
 
 
 def test_commands_show_a_later_heading_and_velocity(library):

@@ -44,6 +44,7 @@ class Clip:
         source: where it was recorded and under which terms.
         asked: for clips made along a course, the heading (rad) and speed (m/s) that the motion is
             on its way to, (T, 2); edits that change places or times drop it.
+        led: for clips made by leading a body from point to point, the name of that body.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Clip:
     loop: bool
     source: str
     asked: Tensor | None = None
+    led: str | None = None
 
     def __repr__(self) -> str:
         kind = "looping" if self.loop else "single"
@@ -71,6 +73,7 @@ class Clip:
 def save_clip(clip: Clip, path: str | Path) -> None:
     """Write a clip as ``.npz`` (float32 arrays and a JSON header)."""
     header = {"name": clip.name, "loop": clip.loop, "source": clip.source, "fps": FPS}
+    header |= {} if clip.led is None else {"led": clip.led}
     extra: dict[str, Any] = (
         {} if clip.asked is None else {"asked": clip.asked.numpy().astype(np.float32)}
     )
@@ -114,6 +117,7 @@ def load_clip(path: str | Path) -> Clip:
         loop=bool(loop),
         source=source,
         asked=None if asked is None else torch.from_numpy(asked.astype(np.float32)),
+        led=header.get("led"),
     )
 
 

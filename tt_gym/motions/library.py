@@ -80,6 +80,9 @@ class MotionLibrary:
             ]
         )
         """Heading and speed that a made clip is on its way to, NaN for others: (F, 2)."""
+        bodies = [-1 if clip.led is None else humanoid.body_index(clip.led) for clip in ready]
+        self.led = torch.tensor(bodies)
+        """Index of the body by which a made clip is led, -1 for others: (C,)."""
         parts = [self._frames(clip) for clip in ready]
         fields = [field.name for field in dataclasses.fields(MotionFrames)]
         self.frames = MotionFrames(

@@ -57,6 +57,7 @@ ACTION_NOISE = 0.03  # rad
 LEARNING_RATE = 1e-3  # falls to a tenth
 KL_WEIGHT = 1e-4
 POSTERIOR_WEIGHT = 0.5
+NULL_TOKEN_SHARE = 0.4  # of the updates: an all-zero task token then changes nothing later on
 SAVE_EVERY = 10
 LOW_PRECISION_UNTIL = 0.7  # of the training time; bfloat16 nearly doubles the update's speed
 
@@ -182,7 +183,10 @@ class Distiller:
             index, sign = self.humanoid.mirrored_dofs
             label = label[:, index] * sign
         state = self.model.normalize("state", raw)
-        mean, logvar = self.model.prior(state, {TARGETS: (full * mask, sample["visible"])})
+        null = torch.zeros(len(raw), self.model.config.token_width)
+        token = null if torch.rand(()) < NULL_TOKEN_SHARE else None
+        goals = {TARGETS: (full * mask, sample["visible"])}
+        mean, logvar = self.model.prior(state, goals, token)
         logvar = logvar.clamp(-8.0, 4.0)
         shift, posterior_logvar = self.posterior(state, full)
         noise = torch.randn_like(mean) * (0.5 * posterior_logvar).exp()

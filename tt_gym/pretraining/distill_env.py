@@ -14,9 +14,10 @@ from tt_gym.motions.library import MotionLibrary
 from tt_gym.pretraining.tracking_env import TrackingEnv
 from tt_gym.simulation import CONTROL_DT, BodyState, Simulator
 
-PROMPT_MODES = ("full", "heading_speed", "root", "sparse", "nothing")
-"""What is shown: everything, heading and speed, the root's path, random parts, nothing."""
-_MODE_WEIGHTS = (0.3, 0.3, 0.1, 0.15, 0.15)
+PROMPT_MODES = ("full", "heading_speed", "root", "sparse", "nothing", "led")
+"""What is shown: everything, heading and speed, the root's path, random parts, nothing, or where a
+clip leads a body."""
+_MODE_WEIGHTS = (0.35, 0.3, 0.1, 0.15, 0.1, 0.0)
 _MODE_CHANGE_PROBABILITY = 1.0 / 90.0  # per control step: prompts switch within an episode too
 _SWITCH_PROBABILITY = 1.0 / 60.0  # per control step: go over to another clip
 _SWITCH_CANDIDATES = 48
@@ -27,6 +28,7 @@ _PUSH_SPEED = 0.3  # m/s, standard deviation
 _STRIDE_S = 0.7  # velocities are averaged over about half a walking cycle
 _COMMAND_SHARE, _COMMAND_STEPS = 0.5, 30  # share of prompts, and how much further ahead they look
 _SPARSE_BODY, _SPARSE_TOKEN = 0.2, 0.5  # chance to show a body's goal, and a token at all
+_LED_NEAR = 0.3  # chance to show a near goal of a led body; the far ones are what users show
 
 
 def stride_velocity(library: MotionLibrary) -> Tensor:
@@ -78,6 +80,7 @@ class DistillEnv(TrackingEnv):
         only_mode: str | None = None,
     ) -> None:
         self.disturb = only_mode is None
+        self._index = {name: index for index, name in enumerate(PROMPT_MODES)}
         self._mode_weights = torch.tensor(_MODE_WEIGHTS)
         if only_mode is not None:
             self._mode_weights = torch.tensor([float(name == only_mode) for name in PROMPT_MODES])
@@ -166,8 +169,8 @@ class DistillEnv(TrackingEnv):
             switched: environments where place and heading are moved whatever the prompt.
         """
         state, reference = self.simulator.state, self.reference()
-        free_heading = self.mode == PROMPT_MODES.index("nothing")
-        free_place = free_heading | (self.mode == PROMPT_MODES.index("heading_speed"))
+        free_heading = self.mode == self._index["nothing"]
+        free_place = free_heading | (self.mode == self._index["heading_speed"])
         if switched is not None:
             free_heading = torch.zeros_like(free_heading)
             free_heading[switched] = True
@@ -187,27 +190,32 @@ class DistillEnv(TrackingEnv):
             self._mode_weights, count, replacement=True, generator=self.generator
         )
         unforeseen = self._unforeseen(mode, self.clip_ids[ids], self.frame[ids])
-        mode = torch.where(unforeseen, PROMPT_MODES.index("heading_speed"), mode)
+        led = self.library.led[self.clip_ids[ids]] >= 0
+        instead = torch.where(led, self._index["led"], self._index["heading_speed"])
+        mode = torch.where(unforeseen, instead, mode)
         self.mode[ids] = mode
         # users ask for a heading and a speed to be reached, not for those of a second from now
         command = torch.rand(count, 1, generator=self.generator) < _COMMAND_SHARE
-        command &= (mode == PROMPT_MODES.index("heading_speed")).unsqueeze(-1)
+        command &= (mode == self._index["heading_speed"]).unsqueeze(-1)
         self.ahead[ids] = _COMMAND_STEPS * command
         self.show(ids, mode, tokens)
 
     def _unforeseen(self, mode: Tensor, clips: Tensor, frames: Tensor) -> Tensor:
-        """Where a made course would be followed with nothing shown, (len(mode),) bool.
+        """Where a made clip would be followed without a sign of where it leads, (len(mode),) bool.
 
         Nobody could foresee its changes, and the average of all that might come is a fall.
         """
         made = self.library.asked[self.library.frame_index(clips, frames)].isfinite().all(dim=-1)
-        return made & (mode == PROMPT_MODES.index("nothing")) & self.disturb
+        nothing = mode == self._index["nothing"]
+        no_sign = nothing | (mode == self._index["heading_speed"]) | (mode == self._index["root"])
+        led = self.library.led[clips] >= 0
+        return ((made & nothing) | (led & no_sign)) & self.disturb
 
     def show(self, ids: Tensor, mode: Tensor, tokens: int) -> None:
         """Set the visibility that belongs to ``mode`` (len(ids),)."""
 
         def is_mode(name: str) -> Tensor:
-            return (mode == PROMPT_MODES.index(name)).view(-1, 1)
+            return (mode == self._index[name]).view(-1, 1)
 
         def coin(probability: float, *shape: int) -> Tensor:
             return torch.rand(len(ids), *shape, generator=self.generator) < probability
@@ -218,9 +226,12 @@ class DistillEnv(TrackingEnv):
         root = torch.zeros(bodies, dtype=torch.bool)
         root[0] = True
         path = (is_mode("root") & far).unsqueeze(-1) & root
+        led = self.library.led[self.clip_ids[ids]].view(-1, 1, 1) == torch.arange(bodies)
+        led = led & (is_mode("led") & (far | coin(_LED_NEAR, tokens))).unsqueeze(-1)
         for visible in (self.pos_visible, self.rot_visible):
             random_parts = sparse.unsqueeze(-1) & coin(_SPARSE_BODY, tokens, bodies)
             visible[ids] = full.unsqueeze(-1) | path | random_parts
+        self.pos_visible[ids] |= led
         guided = full | (is_mode("heading_speed") & far)
         self.heading_visible[ids] = guided | (sparse & coin(0.3, tokens))
         self.velocity_visible[ids] = guided | (sparse & coin(0.3, tokens))
@@ -235,7 +246,7 @@ class DistillEnv(TrackingEnv):
         heading, velocity = rotations.heading(frames.rot[later, 0]), self._stride_velocity[later]
         # a made clip knows what it is on its way to: that is what users will show
         asked = self.library.asked[self.library.frame_index(self.clip_ids, self.frame)]
-        known = asked.isfinite().all(dim=-1) & (self.mode == PROMPT_MODES.index("heading_speed"))
+        known = asked.isfinite().all(dim=-1) & (self.mode == self._index["heading_speed"])
         course = rotations.direction_xy(asked[:, :1]) * asked[:, 1:].unsqueeze(-1)
         heading = torch.where(known.unsqueeze(-1), asked[:, :1], heading)
         velocity = torch.where(known.view(-1, 1, 1), course, velocity)

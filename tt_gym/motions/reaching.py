@@ -1,0 +1,219 @@
+"""Made reaches: the right hand goes to points around the body, stays there, and goes on.
+
+    python -m tt_gym.motions.reaching --out reach/ --count 24 --seed 0
+
+The arm is placed by inverse kinematics over standing and walking. For a low point the body crouches
+and leans, with its feet where they were; for one aside or far away the chest turns and leans along.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tt_gym import rotations
+from tt_gym.humanoids import DEEPMIMIC
+from tt_gym.motions.clip import FPS, Clip, save_clip, unroll
+from tt_gym.motions.limbs import place_tip, world_pose
+from tt_gym.motions.shipped import shipped_clip
+
+HOLD_S = 1.0
+"""How long the hand stays at every point, s."""
+_CHEST = DEEPMIMIC.body_index("chest")
+_AZIMUTH, _RADIUS = (math.radians(-110.0), math.radians(60.0)), (0.15, 0.7)
+_HEIGHT_STANDING, _HEIGHT_WALKING = (0.1, 1.6), (0.9, 1.5)
+_TRAVEL_S, _HAND_SPEED, _REST_S = (0.4, 0.9), 1.2, 0.5  # travel: this and distance over speed
+_NATURAL = (0.0, -0.25, 0.8)  # where the hand about hangs, m
+_REST_SHARE, _WALK_SHARE = 0.4, 0.3
+_DEPTH = 0.42  # m the pelvis sinks for the lowest points
+_STOOP, _CHEST_STOOP = math.radians(45.0), math.radians(40.0)
+_STOOP_BELOW, _STOOP_RANGE = 1.1, 0.9  # m: crouching begins below the first, is full that lower
+_TWIST_SHARE, _TWIST = 0.5, math.radians(35.0)
+_LEAN_BEYOND, _LEAN_RANGE, _LEAN = 0.25, 0.4, math.radians(30.0)
+_HIPS_BACK = 0.16  # m the pelvis moves back per unit of stooping, for balance
+
+
+def posture(point: Tensor) -> Tensor:
+    """How the body helps, (..., 4): stoop in [0, 1]; chest turn, lean and its direction, rad.
+
+    Args:
+        point: of the hand relative to the root's place on the ground, in the heading frame, m.
+    """
+    stoop = ((_STOOP_BELOW - point[..., 2]) / _STOOP_RANGE).clamp(0.0, 1.0)
+    azimuth = torch.atan2(point[..., 1], point[..., 0])
+    twist = (_TWIST_SHARE * azimuth).clamp(-_TWIST, _TWIST)
+    radius = point[..., :2].norm(dim=-1)
+    lean = _LEAN * ((radius - _LEAN_BEYOND) / _LEAN_RANGE).clamp(0.0, 1.0)
+    return torch.stack((stoop, twist, lean, azimuth), dim=-1)
+
+
+def reach_along(base: Clip, points: Tensor, weight: Tensor, *, standing: bool, name: str) -> Clip:
+    """``base`` with the right hand at ``points``.
+
+    Args:
+        base: motion of legs, trunk and left arm.
+        points: (T, 3) as in :func:`posture`.
+        weight: 0: the recorded arm, 1: the hand at the point, (T,).
+        standing: whether the body may crouch over the feet as they are.
+        name: of the new clip.
+    """
+    humanoid = DEEPMIMIC
+    root_pos, joint_rot = base.root_pos.double().clone(), base.joint_rot.double().clone()
+    heading = rotations.heading(joint_rot[:, 0])
+    feet_pos, feet_rot = world_pose(humanoid, root_pos, joint_rot)
+    stoop, twist, lean, azimuth = posture(points).unbind(dim=-1)
+    stoop, twist, lean = weight * stoop * standing, weight * twist, weight * lean
+    pitch = _about(heading, stoop * _STOOP)
+    joint_rot[:, 0] = rotations.quat_multiply(pitch, joint_rot[:, 0])
+    root_pos[:, 2] -= _DEPTH * stoop
+    root_pos[:, :2] -= _HIPS_BACK * stoop.unsqueeze(-1) * rotations.direction_xy(heading)
+    bow = rotations.quat_multiply(
+        _about(azimuth, lean), rotations.quat_from_axis_angle(_axis("y"), stoop * _CHEST_STOOP)
+    )
+    turn = rotations.quat_multiply(bow, rotations.yaw_quat(twist))
+    joint_rot[:, _CHEST] = rotations.quat_multiply(turn, joint_rot[:, _CHEST])
+    if standing:
+        for foot in humanoid.feet:
+            joint_rot = place_tip(
+                humanoid, root_pos, joint_rot, foot, feet_pos[:, foot], keep_rot=feet_rot[:, foot]
+            )
+    hand = humanoid.right_hand
+    natural = world_pose(humanoid, root_pos, joint_rot)[0][:, hand]
+    goal = torch.lerp(natural, _in_world(base, points), weight.unsqueeze(-1))
+    placed = place_tip(humanoid, root_pos, joint_rot, hand, goal)
+    # near weight 0 the recorded arm, not another that ends at the same place
+    part = weight.clamp(max=0.2).div(0.2).view(-1, 1, 1)
+    joint_rot = rotations.slerp(joint_rot, placed, part)
+    source = f"{base.source}; made: right hand led to points by inverse kinematics"
+    joint_rot = rotations.quat_normalize(joint_rot)
+    led = humanoid.body_names[hand]
+    return Clip(name, root_pos.float(), joint_rot.float(), False, source, led=led)
+
+
+def _axis(name: str) -> Tensor:
+    return torch.tensor([float(name == axis) for axis in "xyz"], dtype=torch.float64)
+
+
+def _about(heading: Tensor, pitch: Tensor) -> Tensor:
+    """Leaning forward by ``pitch`` in the direction ``heading``, both (T,), rad."""
+    yaw = rotations.yaw_quat(heading)
+    bow = rotations.quat_from_axis_angle(_axis("y"), pitch)
+    return rotations.quat_multiply(rotations.quat_multiply(yaw, bow), rotations.quat_conjugate(yaw))
+
+
+def miss(clip: Clip, base: Clip, points: Tensor) -> Tensor:
+    """Distance of the hand from its point, (T,), m: an arm is only so long."""
+    pos, _ = world_pose(DEEPMIMIC, clip.root_pos.double(), clip.joint_rot.double())
+    return (pos[:, DEEPMIMIC.right_hand] - _in_world(base, points)).norm(dim=-1)
+
+
+def _in_world(base: Clip, points: Tensor) -> Tensor:
+    heading = rotations.heading(base.joint_rot[:, 0].double())
+    world = rotations.rotate(rotations.yaw_quat(heading), points)
+    world[:, :2] += base.root_pos[:, :2]
+    return world
+
+
+def random_course(
+    frames: int, *, standing: bool, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Points (T, 3) and weights (T,) of one reach after the other; some rest in between."""
+
+    def uniform(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=generator))
+
+    def point() -> list[float]:
+        azimuth, radius = uniform(*_AZIMUTH), uniform(*_RADIUS)
+        height = uniform(*(_HEIGHT_STANDING if standing else _HEIGHT_WALKING))
+        return [radius * math.cos(azimuth), radius * math.sin(azimuth), height]
+
+    def travel(start: list[float], end: list[float]) -> float:
+        return uniform(*_TRAVEL_S) + math.dist(start, end) / _HAND_SPEED
+
+    natural, goal = list(_NATURAL), point()
+    keys = [(0.0, [*goal, 0.0]), (_REST_S, [*goal, 0.0])]  # time; point and weight
+    came_from = natural
+    while keys[-1][0] * FPS < frames:
+        arrival = keys[-1][0] + travel(came_from, goal)
+        leave = arrival + HOLD_S
+        keys += [(arrival, [*goal, 1.0]), (leave, [*goal, 1.0])]
+        came_from, goal = goal, point()
+        if uniform(0.0, 1.0) < _REST_SHARE:
+            back = leave + travel(came_from, natural)
+            keys += [
+                (back, [*came_from, 0.0]),
+                (back, [*goal, 0.0]),
+                (back + _REST_S, [*goal, 0.0]),
+            ]
+            came_from = natural
+    return _through(keys, frames)
+
+
+def _through(keys: list[tuple[float, list[float]]], frames: int) -> tuple[Tensor, Tensor]:
+    """From key to key with no speed and no acceleration at either (fifth-order polynomial)."""
+    times = torch.tensor([time for time, _ in keys], dtype=torch.float64)
+    values = torch.tensor([value for _, value in keys], dtype=torch.float64)
+    grid = torch.arange(frames, dtype=torch.float64) / FPS
+    left = (torch.searchsorted(times, grid, right=True) - 1).clamp(0, len(times) - 2)
+    span = (times[left + 1] - times[left]).clamp(min=1e-9)
+    part = ((grid - times[left]) / span).clamp(0.0, 1.0)
+    part = part**3 * (10.0 - 15.0 * part + 6.0 * part**2)
+    course = torch.lerp(values[left], values[left + 1], part.unsqueeze(-1))
+    return course[:, :3], course[:, 3]
+
+
+def random_reaches(*, count: int, duration_s: float = 12.0, seed: int = 0) -> list[Clip]:
+    """Clips ``reach_SEED_0`` ... over standing and walking.
+
+    Raises:
+        ValueError: ``count`` or ``duration_s`` is not positive.
+    """
+    if count < 1 or not duration_s > 0.0:
+        raise ValueError(f"count and duration_s must be positive, got {count} and {duration_s}")
+    generator = torch.Generator().manual_seed(seed)
+    frames = round(duration_s * FPS)
+    bases = {
+        standing: unroll(shipped_clip("idle" if standing else "walk_forward"), duration_s + 1.0)
+        for standing in (True, False)
+    }
+    clips = []
+    for index in range(count):
+        standing = bool(torch.rand((), generator=generator) >= _WALK_SHARE)
+        base = _first(bases[standing], frames)
+        points, weight = random_course(frames, standing=standing, generator=generator)
+        name = f"reach_{seed}_{index}"
+        clips.append(reach_along(base, points, weight, standing=standing, name=name))
+    return clips
+
+
+def _first(clip: Clip, frames: int) -> Clip:
+    return Clip(clip.name, clip.root_pos[:frames], clip.joint_rot[:frames], False, clip.source)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line entry point."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for the .npz clips")
+    parser.add_argument("--count", type=int, default=24)
+    parser.add_argument("--duration-s", type=float, default=12.0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    try:
+        clips = random_reaches(
+            count=options.count, duration_s=options.duration_s, seed=options.seed
+        )
+    except ValueError as error:
+        parser.error(str(error))
+    options.out.mkdir(parents=True, exist_ok=True)
+    for clip in clips:
+        save_clip(clip, options.out / f"{clip.name}.npz")
+    print(f"{options.out}: {len(clips)} clips, {sum(clip.duration_s for clip in clips):.0f} s")
+
+
+if __name__ == "__main__":
+    main()
