@@ -383,6 +383,21 @@ def test_led_clips_show_the_led_body_and_are_not_followed_without_it():
     assert not env.heading_visible[led].any()
 
 
+def test_led_commands_show_where_the_hand_will_be_beside_the_root_of_now():
+    clips = random_reaches(count=8, duration_s=20.0)  # some of them walking
+    library = MotionLibrary(DEEPMIMIC, clips)
+    env, hand = prompted(library, "led"), DEEPMIMIC.right_hand
+    shown, frame = env.targets(), env.frame.unsqueeze(1) + torch.tensor(TARGET_STEPS)
+    env.ahead[:] = 20
+    later = env.targets()
+    index = library.frame_index(env.clip_ids.unsqueeze(1), frame + 20)
+    frames = library.frames.pos[index]
+    expected = frames[:, :, hand, :2] - frames[:, :, 0, :2] + shown.pos[:, :, 0, :2]
+    torch.testing.assert_close(later.pos[:, :, hand, :2], expected)
+    torch.testing.assert_close(later.pos[:, :, hand, 2], frames[:, :, hand, 2])
+    assert torch.equal(later.pos[:, :, 0], shown.pos[:, :, 0])
+
+
 def test_commands_show_a_later_heading_and_velocity(library):
     env = prompted(library, "heading_speed")
     shown = env.targets()
@@ -440,6 +455,7 @@ def test_the_report_writes_its_figures(tiny_tracker, bfm, tmp_path, monkeypatch)
         "full_prompt_success",
         "heading_speed_success",
         "no_prompt_standing",
+        "reach_success",
     ):
         assert 0.0 <= figures[key] <= 1.0
     assert 0.0 < figures["tracker_error_mm"] < 300.0

@@ -119,6 +119,16 @@ def _in_world(base: Clip, points: Tensor) -> Tensor:
     return world
 
 
+def random_points(count: int, *, standing: bool, generator: torch.Generator) -> Tensor:
+    """Points for the hand as in :func:`posture`, (count, 3), m; high ones while walking."""
+    ranges = (_AZIMUTH, _RADIUS, _HEIGHT_STANDING if standing else _HEIGHT_WALKING)
+    low, high = torch.tensor(ranges, dtype=torch.float64).unbind(dim=1)
+    azimuth, radius, height = torch.lerp(
+        low, high, torch.rand(count, 3, generator=generator).double()
+    ).unbind(dim=1)
+    return torch.stack((radius * azimuth.cos(), radius * azimuth.sin(), height), dim=1)
+
+
 def random_course(
     frames: int, *, standing: bool, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
@@ -128,9 +138,7 @@ def random_course(
         return low + (high - low) * float(torch.rand((), generator=generator))
 
     def point() -> list[float]:
-        azimuth, radius = uniform(*_AZIMUTH), uniform(*_RADIUS)
-        height = uniform(*(_HEIGHT_STANDING if standing else _HEIGHT_WALKING))
-        return [radius * math.cos(azimuth), radius * math.sin(azimuth), height]
+        return random_points(1, standing=standing, generator=generator)[0].tolist()
 
     def travel(start: list[float], end: list[float]) -> float:
         return uniform(*_TRAVEL_S) + math.dist(start, end) / _HAND_SPEED

@@ -26,7 +26,8 @@ _SWITCH_MARGIN = 45  # frames left in the new clip
 _PUSH_PROBABILITY = 1.0 / 90.0
 _PUSH_SPEED = 0.3  # m/s, standard deviation
 _STRIDE_S = 0.7  # velocities are averaged over about half a walking cycle
-_COMMAND_SHARE, _COMMAND_STEPS = 0.5, 30  # share of prompts, and how much further ahead they look
+_COMMAND_SHARE = 0.5  # of prompts, look further ahead by this many control steps
+_COMMAND_STEPS = {"heading_speed": 30, "led": 20}
 _SPARSE_BODY, _SPARSE_TOKEN = 0.2, 0.5  # chance to show a body's goal, and a token at all
 _LED_NEAR = 0.3  # chance to show a near goal of a led body; the far ones are what users show
 
@@ -84,6 +85,7 @@ class DistillEnv(TrackingEnv):
         self._mode_weights = torch.tensor(_MODE_WEIGHTS)
         if only_mode is not None:
             self._mode_weights = torch.tensor([float(name == only_mode) for name in PROMPT_MODES])
+        self._command_steps = torch.tensor([_COMMAND_STEPS.get(name, 0) for name in PROMPT_MODES])
         num_envs, bodies = simulator.num_envs, simulator.humanoid.num_bodies
         self.mode = torch.zeros(num_envs, dtype=torch.long)
         self.shift = torch.zeros(num_envs, 2)
@@ -194,10 +196,9 @@ class DistillEnv(TrackingEnv):
         instead = torch.where(led, self._index["led"], self._index["heading_speed"])
         mode = torch.where(unforeseen, instead, mode)
         self.mode[ids] = mode
-        # users ask for a heading and a speed to be reached, not for those of a second from now
-        command = torch.rand(count, 1, generator=self.generator) < _COMMAND_SHARE
-        command &= (mode == self._index["heading_speed"]).unsqueeze(-1)
-        self.ahead[ids] = _COMMAND_STEPS * command
+        # users ask for what is to be reached, not for what is due in a second
+        command = torch.rand(count, generator=self.generator) < _COMMAND_SHARE
+        self.ahead[ids] = (command * self._command_steps[mode]).unsqueeze(-1)
         self.show(ids, mode, tokens)
 
     def _unforeseen(self, mode: Tensor, clips: Tensor, frames: Tensor) -> Tensor:
@@ -236,6 +237,16 @@ class DistillEnv(TrackingEnv):
         self.heading_visible[ids] = guided | (sparse & coin(0.3, tokens))
         self.velocity_visible[ids] = guided | (sparse & coin(0.3, tokens))
 
+    def _led_further(self, pos: Tensor, later: Tensor) -> Tensor:
+        """``pos`` (N, K, B, 3) with led bodies as they are later, around the root of now."""
+        rows = torch.arange(self.num_envs)
+        body = self.library.led[self.clip_ids].clamp(min=0)
+        moved = later[rows, :, body]
+        moved[..., :2] += pos[:, :, 0, :2] - later[:, :, 0, :2]
+        led = (self.mode == self._index["led"]).view(-1, 1, 1)
+        pos[rows, :, body] = torch.where(led, moved, pos[rows, :, body])
+        return pos
+
     def targets(self) -> Targets:
         """The goals of this step with their visibility, in the reference's frame."""
         steps = torch.tensor(TARGET_STEPS)
@@ -251,7 +262,7 @@ class DistillEnv(TrackingEnv):
         heading = torch.where(known.unsqueeze(-1), asked[:, :1], heading)
         velocity = torch.where(known.view(-1, 1, 1), course, velocity)
         return Targets(
-            pos=frames.pos[index],
+            pos=self._led_further(frames.pos[index], frames.pos[later]),
             rot=frames.rot[index],
             heading=heading,
             velocity=velocity,

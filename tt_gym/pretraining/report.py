@@ -9,6 +9,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from rich.console import Console
@@ -18,12 +19,14 @@ from torch import Tensor
 from tt_gym import rotations
 from tt_gym.bfm.maskedmimic import MaskedMimic
 from tt_gym.bfm.pretrained_model import load_bfm
+from tt_gym.bfm.prompts import JointGoal, Moment
 from tt_gym.bfm.targets import TARGETS, heading_speed_targets, observe_targets
 from tt_gym.bfm.tokens import observe_state
 from tt_gym.documents import write_table
 from tt_gym.envs.start_states import sample_start_states
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions.library import MotionLibrary
+from tt_gym.motions.reaching import random_points
 from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import DistillEnv
 from tt_gym.pretraining.tracker import load_tracker
@@ -38,6 +41,7 @@ _WINDOW_STEPS = 300  # 10 s
 _STANDING_STEPS = 150  # 5 s
 _SPEED = 1.0  # m/s asked for in the heading and speed figure
 _SPEEDS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5)
+_REACH_STEPS, _REACH_TOLERANCE = 60, 0.2  # the hand is asked for after 2 s
 _SPEED_TOLERANCE, _STANDING_SPEED = 0.2, 0.1
 
 Tracking = dict[str, tuple[float, float]]
@@ -107,30 +111,30 @@ def report_full_prompt(
 
 def survive(
     model: MaskedMimic,
-    prompt: Callable[[BodyState], dict[str, tuple[Tensor, Tensor]] | None],
+    prompt: Callable[[BodyState, int], dict[str, tuple[Tensor, Tensor]] | None],
     *,
     episodes: int,
     steps: int,
     seed: int,
-) -> tuple[Tensor, Tensor]:
-    """Which episodes stayed without a fall, (N,) bool, and the root's path (steps + 1, N, 3), m.
+) -> tuple[Tensor, list[BodyState]]:
+    """Which episodes stayed without a fall, (N,) bool, and the ``steps + 1`` states.
 
-    Episodes begin as the environments' do.
+    Episodes begin as the environments' do; ``prompt`` is given the state and the step.
     """
     generator = torch.Generator().manual_seed(seed)
     simulator = MujocoCpu(DEEPMIMIC, episodes)
     qpos, qvel = sample_start_states(episodes, generator)
     simulator.reset(torch.arange(episodes), qpos, qvel)
     alive = torch.ones(episodes, dtype=torch.bool)
-    path = [simulator.state.pos[:, 0]]
-    for step in range(1, steps + 1):
+    states = [simulator.state]
+    for step in range(steps):
         before = simulator.state
         normal = model.normalize("state", observe_state(before))
-        after = simulator.step(model(normal, prompt(before)))
-        count = torch.full((episodes,), step)
+        after = simulator.step(model(normal, prompt(before, step)))
+        count = torch.full((episodes,), step + 1)
         alive &= ~fallen(Transition(before, after, count), DEEPMIMIC) & ~simulator.diverged
-        path.append(after.pos[:, 0])
-    return alive, torch.stack(path)
+        states.append(after)
+    return alive, states
 
 
 def report_heading_speed(
@@ -149,18 +153,47 @@ def report_heading_speed(
         within 20 % of ``asked`` (0.1 m/s when asked to stand); mean of that speed, m/s.
     """
 
-    def prompt(state: BodyState) -> dict[str, tuple[Tensor, Tensor]]:
+    def prompt(state: BodyState, _: int) -> dict[str, tuple[Tensor, Tensor]]:
         ahead = torch.zeros(episodes)
         direction = rotations.direction_xy(ahead)
         speed = torch.full((episodes,), asked)
         targets = heading_speed_targets(state, heading=ahead, direction=direction, speed=speed)
         return {TARGETS: observe_targets(state, targets)}
 
-    alive, path = survive(model, prompt, episodes=episodes, steps=_WINDOW_STEPS, seed=seed)
+    alive, states = survive(model, prompt, episodes=episodes, steps=_WINDOW_STEPS, seed=seed)
     half = _WINDOW_STEPS // 2
-    speed = (path[-1, :, 0] - path[-1 - half, :, 0]) / (half * CONTROL_DT)
+    travel = states[-1].pos[:, 0, 0] - states[-1 - half].pos[:, 0, 0]
+    speed = travel / (half * CONTROL_DT)
     held = alive & ((speed - asked).abs() <= max(_SPEED_TOLERANCE * asked, _STANDING_SPEED))
     return float(alive.float().mean()), float(held.float().mean()), float(speed.mean())
+
+
+def _no_task(name: str, state: BodyState) -> NoReturn:
+    raise ValueError(f"there is no task here to ask for its prompt {name!r}")
+
+
+def report_reach(model: MaskedMimic, episodes: int, seed: int) -> float:
+    """Share of episodes in which the right hand is within 0.2 m of a point at the time asked.
+
+    The point (:func:`~tt_gym.motions.reaching.random_points`) is asked for 2 s after the start by a
+    :class:`~tt_gym.bfm.prompts.JointGoal` alone; a fall before is a failure.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    points = random_points(episodes, standing=True, generator=generator).float()
+    hand, at_s = DEEPMIMIC.body_names[DEEPMIMIC.right_hand], CONTROL_DT * _REACH_STEPS
+    goal = torch.zeros_like(points)
+
+    def prompt(state: BodyState, step: int) -> dict[str, tuple[Tensor, Tensor]]:
+        if step == 0:
+            yaw = rotations.yaw_quat(rotations.heading(state.rot[:, 0]))
+            goal[:] = rotations.rotate(yaw, points)
+            goal[:, :2] += state.pos[:, 0, :2]
+        moment = Moment(state, torch.full((episodes,), step), DEEPMIMIC, _no_task)
+        return {TARGETS: observe_targets(state, JointGoal(hand, goal, at_s=at_s).targets(moment))}
+
+    alive, states = survive(model, prompt, episodes=episodes, steps=_REACH_STEPS, seed=seed)
+    distance = (states[-1].pos[:, DEEPMIMIC.right_hand] - goal).norm(dim=-1)
+    return float((alive & (distance <= _REACH_TOLERANCE)).float().mean())
 
 
 def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, seed: int) -> dict:
@@ -176,8 +209,9 @@ def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, 
         }
         walking, _, speed = speeds[f"{_SPEED:g}"]
         standing, _ = survive(
-            model, lambda _: None, episodes=windows // 2, steps=_STANDING_STEPS, seed=seed
+            model, lambda _, __: None, episodes=windows // 2, steps=_STANDING_STEPS, seed=seed
         )
+        reached = report_reach(model, windows // 2, seed)
     return {
         "tracker_success": tracked["all"][0],
         "tracker_error_mm": tracked["all"][1],
@@ -186,6 +220,7 @@ def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, 
         "heading_speed_success": walking,
         "heading_speed_mean_speed": speed,
         "no_prompt_standing": float(standing.float().mean()),
+        "reach_success": reached,
         "windows": windows,
         "seed": seed,
         "tracker_clips": tracked,
