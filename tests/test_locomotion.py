@@ -114,6 +114,23 @@ def test_what_is_asked_leads_to_speed_and_heading():
             assert float(heading[last - 5]) == pytest.approx(float(asked[last - 5, 0]), abs=0.1)
 
 
+def test_turning_round_takes_less_than_two_seconds():
+    course = random_course(400.0, torch.Generator().manual_seed(0), turn=math.pi)
+    speed, turn_rate, asked = course
+    heading = turn_rate.cumsum(0) / FPS
+    changed = asked[:, 0].diff().nonzero().flatten() + 1
+    left = asked[changed, 0] - heading[changed]
+    large = changed[(left.abs() > math.radians(110.0)) & (changed < len(speed) - 2 * FPS)]
+    assert len(large) > 15
+    assert float(left.abs().max()) > math.radians(160.0)
+    for frame in large.tolist():
+        goal, wanted = asked[frame]
+        along = speed * (goal - heading).cos()
+        good = (along - wanted).abs() <= (0.2 * wanted).clamp(min=0.05)
+        assert good[frame : frame + 2 * FPS].any()
+    assert float((speed * turn_rate).abs().max()) < 3.0
+
+
 def test_every_walk_from_a_stand_begins_with_the_same_foot(gaits):
     def start_after(stand_frames):
         speed = torch.zeros(240, dtype=torch.float64)

@@ -39,6 +39,9 @@ _SEGMENT_S = (1.5, 6.6)
 _STOP_SHARE, _SLOW_SHARE = 0.2, 0.45
 _SLOW_RANGE, _FAST_RANGE = (0.4, 1.7), (1.7, TOP_SPEED)
 _TURN = math.radians(100.0)
+# a larger turn is made slowly, like a person's, until its rest is small
+_SHARP_ACCELERATION, _SHARP_RATE, _SHARP_SPEED = 3.0, math.radians(150.0), 0.7
+_SHARP_UNTIL = math.radians(50.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,8 +176,12 @@ def first_step(stand: Gait, walk: Gait) -> float:
     return float(phases[difference.argmin()])
 
 
-def random_course(duration_s: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def random_course(
+    duration_s: float, generator: torch.Generator, *, turn: float = _TURN
+) -> tuple[Tensor, Tensor, Tensor]:
     """Speed (T,), m/s, turn rate (T,), rad/s, and what is asked, (T, 2): heading, rad, and speed.
+
+    Turns are at most ``turn``, rad; with more than 100 degrees the humanoid slows down for them.
 
     There is a new speed and heading every few seconds. Changes are as fast as a person makes them:
     limited acceleration, turn rate and, when fast, sideways acceleration.
@@ -187,7 +194,7 @@ def random_course(duration_s: float, generator: torch.Generator) -> tuple[Tensor
     speeds, rates = torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
     commands = torch.zeros(count, 2, dtype=torch.float64)
     speed = asked = heading = goal = 0.0
-    until = 30
+    until, sharp = 30, False
     for frame in range(count):
         if frame >= until:
             until = frame + round(uniform(*_SEGMENT_S) * FPS)
@@ -195,10 +202,13 @@ def random_course(duration_s: float, generator: torch.Generator) -> tuple[Tensor
             slow = kind < _STOP_SHARE + _SLOW_SHARE
             asked = uniform(*(_SLOW_RANGE if slow else _FAST_RANGE))
             asked = 0.0 if kind < _STOP_SHARE else asked
-            goal = heading + (uniform(-_TURN, _TURN) if uniform(0.0, 1.0) < 0.6 else 0.0)
-        step = _ACCELERATION / FPS
-        speed += min(max(asked - speed, -step), step)
-        limit = min(_TURN_RATE, _SIDEWAYS / max(speed, 1e-6))
+            goal = heading + (uniform(-turn, turn) if uniform(0.0, 1.0) < 0.6 else 0.0)
+            sharp = abs(goal - heading) > _TURN
+        sharp = sharp and abs(goal - heading) > _SHARP_UNTIL
+        step = (_SHARP_ACCELERATION if sharp else _ACCELERATION) / FPS
+        wanted = min(asked, _SHARP_SPEED) if sharp else asked
+        speed += min(max(wanted - speed, -step), step)
+        limit = min(_SHARP_RATE if sharp else _TURN_RATE, _SIDEWAYS / max(speed, 1e-6))
         rate = min(max(2.5 * (goal - heading), -limit), limit)
         heading += rate / FPS
         speeds[frame], rates[frame] = speed, rate
@@ -216,7 +226,12 @@ def _smooth(values: Tensor) -> Tensor:
 
 
 def random_locomotion(
-    jog_clip: Clip, *, count: int, duration_s: float = 40.0, seed: int = 0
+    jog_clip: Clip,
+    *,
+    count: int,
+    duration_s: float = 40.0,
+    seed: int = 0,
+    turn: float = _TURN,
 ) -> list[Clip]:
     """Clips ``locomotion_SEED_0`` ... along random courses.
 
@@ -230,7 +245,7 @@ def random_locomotion(
     source = f"made: standing, walking and jogging blended along a course; {jog_clip.source}"
     clips = []
     for index in range(count):
-        speed, turn_rate, asked = random_course(duration_s, generator)
+        speed, turn_rate, asked = random_course(duration_s, generator, turn=turn)
         name = f"locomotion_{seed}_{index}"
         course = {"speed": speed, "turn_rate": turn_rate, "asked": asked}
         clips.append(locomotion(stand, walk, jog, **course, name=name, source=source))
@@ -245,11 +260,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--duration-s", type=float, default=40.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--turn-deg", type=float, default=math.degrees(_TURN), help="largest turn")
     options = parser.parse_args(arguments)
     try:
         jog = close_loop(read_deepmimic(options.jog, source="local file"))
         clips = random_locomotion(
-            jog, count=options.count, duration_s=options.duration_s, seed=options.seed
+            jog,
+            count=options.count,
+            duration_s=options.duration_s,
+            seed=options.seed,
+            turn=math.radians(options.turn_deg),
         )
     except ClipError as error:
         parser.exit(1, f"error: {error}\n")
