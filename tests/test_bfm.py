@@ -107,6 +107,16 @@ def test_of_some_hidden_tokens_the_visible_ones_alone_count(model):
     assert (masked - model(state, None, token)).abs().max() > 1e-3  # and they do count
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_state_row_is_that_of_the_whole_transformer(model, padded):
+    sequence = random(NUM_ENVS, TOKENS + 1, 128, seed=3)
+    padding = random(NUM_ENVS, TOKENS + 1, seed=4) > 0.5
+    padding[:, 0] = False  # the state is never hidden
+    mask = padding if padded else None
+    whole = model.transformer(sequence, src_key_padding_mask=mask)[:, 0]
+    torch.testing.assert_close(model._state_row(sequence, mask), whole, rtol=0, atol=1e-5)
+
+
 def test_the_task_token_counts(model):
     state, _, token = inputs()
     assert (model(state, None, token) - model(state)).abs().max() > 1e-3

@@ -235,10 +235,27 @@ class MaskedMimic(nn.Module):
             sequence.append(tokens)
             hidden.append(torch.zeros(tokens.shape[:2], dtype=torch.bool, device=state.device))
         padding = torch.cat(hidden, dim=1) if goals else None
-        features = self.transformer(torch.cat(sequence, dim=1), src_key_padding_mask=padding)[:, 0]
+        features = self._state_row(torch.cat(sequence, dim=1), padding)
         if self.config.relu_features:
             features = features.relu()
         return self.mu(features), self.logvar(features)
+
+    def _state_row(self, sequence: Tensor, padding: Tensor | None) -> Tensor:
+        """Row of the state token after the transformer, (N, E), of tokens (N, K, E).
+
+        Nobody reads the other rows of the last layer, so they are not computed.
+        """
+        *lower, last = self.transformer.layers
+        for layer in lower:
+            sequence = layer(sequence, src_key_padding_mask=padding)
+        assert isinstance(last, nn.TransformerEncoderLayer)
+        state = sequence[:, :1]
+        attended, _ = last.self_attn(
+            state, sequence, sequence, key_padding_mask=padding, need_weights=False
+        )
+        state = last.norm1(state + attended)
+        widened = last.linear2(last.activation(last.linear1(state)))
+        return last.norm2(state + widened)[:, 0]
 
     def decode(self, seen: Tensor, latent: Tensor) -> Tensor:
         """Raw action (N, D) from :meth:`decoder_input` (N, W) and latent.
