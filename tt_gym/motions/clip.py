@@ -42,8 +42,9 @@ class Clip:
         joint_rot: rotation of every body relative to its parent (the root's: world), (T, B, 4).
         loop: whether the last frame leads back into the first.
         source: where it was recorded and under which terms.
-        asked: for clips made along a course, the heading (rad) and speed (m/s) that the motion is
-            on its way to, (T, 2); edits that change places or times drop it.
+        asked: for clips made along a course, the heading (rad), speed (m/s) and, if it is another,
+            direction of travel (rad) that the motion is on its way to, (T, 2) or (T, 3); edits that
+            change places or times drop it.
         led: for clips made by leading a body from point to point, the name of that body.
     """
 
@@ -106,8 +107,12 @@ def load_clip(path: str | Path) -> Clip:
     except _DAMAGED as error:
         raise ClipError(f"{path}: not a readable .npz clip ({error})") from error
     check_arrays(path, root_pos, joint_rot)
-    if asked is not None and (asked.shape != (len(root_pos), 2) or not np.isfinite(asked).all()):
-        raise ClipError(f"{path}: field 'asked' must be finite and ({len(root_pos)}, 2)")
+    if asked is not None:
+        allowed = [(len(root_pos), 2), (len(root_pos), 3)]
+        if asked.shape not in allowed or not np.isfinite(asked).all():
+            raise ClipError(
+                f"{path}: field 'asked' must be finite and {allowed[0]} or {allowed[1]}"
+            )
     if fps != FPS:
         raise ClipError(f"{path}: field 'fps' is {fps}, must be {FPS}")
     return Clip(

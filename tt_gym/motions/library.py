@@ -72,14 +72,9 @@ class MotionLibrary:
         ready = [unroll(lift(clip, humanoid), window_s) for clip in clips]
         self.lengths = torch.tensor([clip.num_frames for clip in ready])
         self.starts = torch.cumsum(self.lengths, dim=0) - self.lengths
-        unknown = torch.full((1, 2), torch.nan)
-        self.asked = torch.cat(
-            [
-                unknown.expand(clip.num_frames, 2) if clip.asked is None else clip.asked
-                for clip in ready
-            ]
-        )
-        """Heading and speed that a made clip is on its way to, NaN for others: (F, 2)."""
+        self.asked = torch.cat([_asked(clip) for clip in ready])
+        """Heading, speed and direction of travel that a made clip is on its way to, rad and m/s,
+        NaN for others: (F, 3)."""
         bodies = [-1 if clip.led is None else humanoid.body_index(clip.led) for clip in ready]
         self.led = torch.tensor(bodies)
         """Index of the body by which a made clip is led, -1 for others: (C,)."""
@@ -149,3 +144,9 @@ class MotionLibrary:
         room = (self.lengths[clip_ids] - margin).clamp(min=1)
         start = (torch.rand(count, generator=generator) * room).long()
         return clip_ids, start
+
+
+def _asked(clip: Clip) -> Tensor:
+    if clip.asked is None:
+        return torch.full((clip.num_frames, 3), torch.nan)
+    return torch.cat((clip.asked[:, :2], clip.asked[:, [-1 if clip.asked.shape[1] == 3 else 0]]), 1)

@@ -59,7 +59,7 @@ KL_WEIGHT = 1e-4
 POSTERIOR_WEIGHT = 0.5
 NULL_TOKEN_SHARE = 0.4  # of the updates: an all-zero task token then changes nothing later on
 SAVE_EVERY = 10
-LOW_PRECISION_UNTIL = 0.7  # of the training time; bfloat16 nearly doubles the update's speed
+LOW_PRECISION_UNTIL = 0.85  # of the training time; bfloat16 nearly doubles the update's speed
 
 
 class Posterior(nn.Module):

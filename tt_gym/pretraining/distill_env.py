@@ -258,7 +258,7 @@ class DistillEnv(TrackingEnv):
         # a made clip knows what it is on its way to: that is what users will show
         asked = self.library.asked[self.library.frame_index(self.clip_ids, self.frame)]
         known = asked.isfinite().all(dim=-1) & (self.mode == self._index["heading_speed"])
-        course = rotations.direction_xy(asked[:, :1]) * asked[:, 1:].unsqueeze(-1)
+        course = rotations.direction_xy(asked[:, 2:]) * asked[:, 1:2].unsqueeze(-1)
         heading = torch.where(known.unsqueeze(-1), asked[:, :1], heading)
         velocity = torch.where(known.view(-1, 1, 1), course, velocity)
         return Targets(
