@@ -456,11 +456,12 @@ def test_the_report_writes_its_figures(tiny_tracker, bfm, tmp_path, monkeypatch)
         "heading_speed_success",
         "no_prompt_standing",
         "reach_success",
+        "facing_success",
     ):
         assert 0.0 <= figures[key] <= 1.0
     assert 0.0 < figures["tracker_error_mm"] < 300.0
-    for alive, held, mean in figures["speeds"].values():
-        assert 0.0 <= held <= alive <= 1.0
+    for alive, held, mean, faced in (*figures["speeds"].values(), *figures["facings"].values()):
+        assert 0.0 <= faced <= held <= alive <= 1.0
         assert abs(mean) < 6.0
     text = card.read_text()
     assert text.startswith("before\n<!-- report -->\n| clip |")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -42,6 +43,7 @@ _STANDING_STEPS = 150  # 5 s
 _SPEED = 1.0  # m/s asked for in the heading and speed figure
 _SPEEDS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5)
 _REACH_STEPS, _REACH_TOLERANCE = 60, 0.2  # the hand is asked for after 2 s
+_OFF_PATH_DEG, _FACING_TOLERANCE = (0.0, 45.0, 90.0), math.radians(30.0)
 _SPEED_TOLERANCE, _STANDING_SPEED = 0.2, 0.1
 
 Tracking = dict[str, tuple[float, float]]
@@ -138,8 +140,8 @@ def survive(
 
 
 def report_heading_speed(
-    model: MaskedMimic, episodes: int, seed: int, *, asked: float
-) -> tuple[float, float, float]:
+    model: MaskedMimic, episodes: int, seed: int, *, asked: float, off_path_deg: float = 0.0
+) -> tuple[float, float, float, float]:
     """Walking straight on when prompted with heading and speed alone, for 10 s.
 
     Args:
@@ -147,17 +149,21 @@ def report_heading_speed(
         episodes: how many.
         seed: of the start states.
         asked: m/s.
+        off_path_deg: angle from the path to where it is asked to face.
 
     Returns:
         Share of episodes without a fall; share in which also the mean speed of the last 5 s is
-        within 20 % of ``asked`` (0.1 m/s when asked to stand); mean of that speed, m/s.
+        within 20 % of ``asked`` (0.1 m/s when asked to stand); mean of that speed, m/s; share of
+        the latter in which the root also faces within 30 degrees of what is asked throughout.
     """
+    facing = math.radians(off_path_deg)
 
     def prompt(state: BodyState, _: int) -> dict[str, tuple[Tensor, Tensor]]:
         ahead = torch.zeros(episodes)
         direction = rotations.direction_xy(ahead)
         speed = torch.full((episodes,), asked)
-        targets = heading_speed_targets(state, heading=ahead, direction=direction, speed=speed)
+        heading = torch.full((episodes,), facing)
+        targets = heading_speed_targets(state, heading=heading, direction=direction, speed=speed)
         return {TARGETS: observe_targets(state, targets)}
 
     alive, states = survive(model, prompt, episodes=episodes, steps=_WINDOW_STEPS, seed=seed)
@@ -165,7 +171,12 @@ def report_heading_speed(
     travel = states[-1].pos[:, 0, 0] - states[-1 - half].pos[:, 0, 0]
     speed = travel / (half * CONTROL_DT)
     held = alive & ((speed - asked).abs() <= max(_SPEED_TOLERANCE * asked, _STANDING_SPEED))
-    return float(alive.float().mean()), float(held.float().mean()), float(speed.mean())
+    faced = torch.stack([rotations.heading(state.rot[:, 0]) for state in states[-half:]])
+    away = rotations.wrap_angle(faced - facing).abs().amax(dim=0)
+    well = held & (away <= _FACING_TOLERANCE)
+    shares = (float(item.float().mean()) for item in (alive, held, well))
+    without_fall, kept, facing_kept = shares
+    return without_fall, kept, float(speed.mean()), facing_kept
 
 
 def _no_task(name: str, state: BodyState) -> NoReturn:
@@ -207,7 +218,13 @@ def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, 
             f"{asked:g}": report_heading_speed(model, windows // 2, seed, asked=asked)
             for asked in _SPEEDS
         }
-        walking, _, speed = speeds[f"{_SPEED:g}"]
+        facings = {
+            f"{off_path:g}": report_heading_speed(
+                model, windows // 4, seed, asked=_SPEED, off_path_deg=off_path
+            )
+            for off_path in _OFF_PATH_DEG
+        }
+        walking, _, speed, _ = speeds[f"{_SPEED:g}"]
         standing, _ = survive(
             model, lambda _, __: None, episodes=windows // 2, steps=_STANDING_STEPS, seed=seed
         )
@@ -221,11 +238,13 @@ def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, 
         "heading_speed_mean_speed": speed,
         "no_prompt_standing": float(standing.float().mean()),
         "reach_success": reached,
+        "facing_success": min(faced for *_, faced in facings.values()),
         "windows": windows,
         "seed": seed,
         "tracker_clips": tracked,
         "full_prompt_clips": prompted,
         "speeds": speeds,
+        "facings": facings,
     }
 
 
@@ -241,9 +260,14 @@ def show(figures: dict) -> None:
         table.add_row(name, *row, f"{model_error:.0f}")
     console.print(table)
     speeds = Table("asked m/s", "no fall", "and speed held", "mean m/s")
-    for asked, (alive, held, mean) in figures["speeds"].items():
+    for asked, (alive, held, mean, _) in figures["speeds"].items():
         speeds.add_row(asked, f"{100 * alive:.1f} %", f"{100 * held:.1f} %", f"{mean:.2f}")
     console.print(speeds)
+    facings = Table("facing off the path by", "no fall", "and speed held", "and facing held")
+    for off_path, (alive, held, _, faced) in figures["facings"].items():
+        shares = (f"{100 * share:.1f} %" for share in (alive, held, faced))
+        facings.add_row(f"{off_path} deg", *shares)
+    console.print(facings)
     for key, value in figures.items():
         if isinstance(value, float | int):
             console.print(f"{key}: {value:.4g}")
@@ -263,8 +287,16 @@ def markdown(figures: dict) -> str:
         )
     lines += ["", "| prompted speed, m/s | no fall in 10 s | and speed held | mean speed, m/s |"]
     lines += ["|---|---|---|---|"]
-    for asked, (alive, held, mean) in figures["speeds"].items():
+    for asked, (alive, held, mean, _) in figures["speeds"].items():
         lines.append(f"| {asked} | {100 * alive:.1f} % | {100 * held:.1f} % | {mean:.2f} |")
+    lines += [
+        "",
+        f"| facing off the path at {_SPEED:g} m/s by | no fall in 10 s | speed held | and facing |",
+    ]
+    lines += ["|---|---|---|---|"]
+    for off_path, (alive, held, _, faced) in figures["facings"].items():
+        shares = " | ".join(f"{100 * share:.1f} %" for share in (alive, held, faced))
+        lines.append(f"| {off_path} degrees | {shares} |")
     lines += ["", "| figure | value |", "|---|---|"]
     numbers = {key: value for key, value in figures.items() if isinstance(value, float)}
     lines += [f"| `{key}` | {value:.4g} |" for key, value in numbers.items()]
