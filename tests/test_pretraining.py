@@ -383,6 +383,18 @@ def test_led_clips_show_the_led_body_and_are_not_followed_without_it():
     assert not env.heading_visible[led].any()
 
 
+def test_actions_are_followed_only_with_parts_of_their_poses_shown():
+    library = MotionLibrary(DEEPMIMIC, [shipped_clip("kick"), shipped_clip("walk")])
+    env = DistillEnv(MujocoCpu(DEEPMIMIC, 128), library)
+    env.reset()
+    modes = {
+        name: {PROMPT_MODES[index] for index in env.mode[env.clip_ids == clip_id].tolist()}
+        for clip_id, name in enumerate(library.names)
+    }
+    assert modes["kick"] == {"full", "root", "sparse"}
+    assert modes["walk"] == {"full", "heading_speed", "root", "sparse", "nothing"}
+
+
 def test_led_commands_show_where_the_hand_will_be_beside_the_root_of_now():
     clips = random_reaches(count=8, duration_s=20.0)  # some of them walking
     library = MotionLibrary(DEEPMIMIC, clips)

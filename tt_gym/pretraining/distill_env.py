@@ -17,6 +17,8 @@ from tt_gym.simulation import CONTROL_DT, BodyState, Simulator
 PROMPT_MODES = ("full", "heading_speed", "root", "sparse", "nothing", "led")
 """What is shown: everything, heading and speed, the root's path, random parts, nothing, or where a
 clip leads a body."""
+ACTIONS = ("jump", "kick", "punch", "cmu_jumps")
+"""Clips whose names begin so are followed only with parts of their poses shown."""
 _MODE_WEIGHTS = (0.35, 0.3, 0.1, 0.15, 0.1, 0.0)
 _MODE_CHANGE_PROBABILITY = 1.0 / 90.0  # per control step: prompts switch within an episode too
 _SWITCH_PROBABILITY = 1.0 / 60.0  # per control step: go over to another clip
@@ -99,6 +101,7 @@ class DistillEnv(TrackingEnv):
         super().__init__(simulator, library, seed=seed)
         self._stride_velocity = stride_velocity(library)
         self._aligned = aligned_poses(library)
+        self._action = torch.tensor([name.startswith(ACTIONS) for name in library.names])
 
     def view(self) -> BodyState:
         """The state in the reference's frame: turned by ``turn``, then moved by ``shift``."""
@@ -192,8 +195,9 @@ class DistillEnv(TrackingEnv):
             self._mode_weights, count, replacement=True, generator=self.generator
         )
         unforeseen = self._unforeseen(mode, self.clip_ids[ids], self.frame[ids])
-        led = self.library.led[self.clip_ids[ids]] >= 0
-        instead = torch.where(led, self._index["led"], self._index["heading_speed"])
+        instead = torch.full_like(mode, self._index["heading_speed"])
+        instead[self._action[self.clip_ids[ids]]] = self._index["full"]
+        instead[self.library.led[self.clip_ids[ids]] >= 0] = self._index["led"]
         mode = torch.where(unforeseen, instead, mode)
         self.mode[ids] = mode
         # users ask for what is to be reached, not for what is due in a second
@@ -202,15 +206,17 @@ class DistillEnv(TrackingEnv):
         self.show(ids, mode, tokens)
 
     def _unforeseen(self, mode: Tensor, clips: Tensor, frames: Tensor) -> Tensor:
-        """Where a made clip would be followed without a sign of where it leads, (len(mode),) bool.
+        """Where a clip would be followed without a sign of what comes next, (len(mode),) bool.
 
-        Nobody could foresee its changes, and the average of all that might come is a fall.
+        Nobody could foresee the turns of a made clip or when a kick begins, and the average of all
+        that might come is a fall.
         """
         made = self.library.asked[self.library.frame_index(clips, frames)].isfinite().all(dim=-1)
         nothing = mode == self._index["nothing"]
         no_sign = nothing | (mode == self._index["heading_speed"]) | (mode == self._index["root"])
         led = self.library.led[clips] >= 0
-        return ((made & nothing) | (led & no_sign)) & self.disturb
+        action = self._action[clips] & (nothing | (mode == self._index["heading_speed"]))
+        return ((made & nothing) | (led & no_sign) | action) & self.disturb
 
     def show(self, ids: Tensor, mode: Tensor, tokens: int) -> None:
         """Set the visibility that belongs to ``mode`` (len(ids),)."""
