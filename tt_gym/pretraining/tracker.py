@@ -176,7 +176,7 @@ class TrackerCallback(BaseCallback):
         low, high = self.config.kl_range
         rate = self.model.actor_learning_rate
         rate *= 1 / 1.3 if divergence > high else 1.3 if divergence < low else 1.0
-        self.model.actor_learning_rate = float(np.clip(rate, 1e-5, 1e-3))
+        self.model.actor_learning_rate = float(np.clip(rate, 3e-6, 1e-3))
 
     def _on_rollout_end(self) -> None:
         record = self.logger.record
@@ -281,6 +281,14 @@ def main() -> None:
     parser.add_argument(
         "--sigma", type=float, default=TrackerConfig.sigma, help="exploration noise of a new run"
     )
+    parser.add_argument(
+        "--kl-range",
+        type=float,
+        nargs=2,
+        default=TrackerConfig.kl_range,
+        metavar=("LOW", "HIGH"),
+        help="of an update, kept by the learning rate; lower settles a run at its end",
+    )
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -290,7 +298,7 @@ def main() -> None:
         args.run_dir,
         steps=int(args.steps),
         seed=args.seed,
-        config=TrackerConfig(sigma=args.sigma),
+        config=TrackerConfig(sigma=args.sigma, kl_range=tuple(args.kl_range)),
         init=args.init,
     )
     print(f"tracker: {path}")
