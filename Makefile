@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# Spinning OpenMP threads slow small networks down a hundredfold on few cores.
+# Spinning OpenMP threads slow small networks down a hundredfold on few cores; see tt_gym/openmp.py.
 export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 10000
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format install clean

@@ -60,7 +60,7 @@ class FrozenModel:
         """Mean action (N, D) for the encoder's output (N, E) before its bound."""
         model = self._on(output.device)
         seen = unpack(model, observations)
-        latent, _ = model.prior(seen.state, seen.goals, TOKEN_SCALE * output.tanh())
+        latent = model.latent(seen.state, seen.goals, TOKEN_SCALE * output.tanh())
         return joint_action(model, model.decode(seen.decoder_input, latent))
 
     def _on(self, device: torch.device) -> MaskedMimic:

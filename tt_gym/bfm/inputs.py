@@ -3,8 +3,8 @@
     inputs = build_inputs(model, num_envs)
     inputs.restart(ids, state)                      # at the start of episodes
     seen = inputs.observe(state)                    # then, every control step
-    mean, _ = model.prior(seen.state, seen.goals, task_token)
-    action = model.decode(seen.decoder_input, mean)
+    latent = model.latent(seen.state, seen.goals, task_token)
+    action = model.decode(seen.decoder_input, latent)
     inputs.remember(state, action)
     simulator.step(model.pd_target(action))
 
@@ -100,17 +100,20 @@ class OwnInputs:
 
     def __init__(self, model: MaskedMimic) -> None:
         self.model = model
+        self._latest: tuple[BodyState, Tensor] | None = None
 
     def restart(self, ids: Tensor, state: BodyState) -> None:
         """Nothing to do."""
 
     def observe_state(self, state: BodyState) -> Tensor:
-        """See :class:`Inputs`."""
-        return observe_state(state)
+        """See :class:`Inputs`; computed once for the policy and the model."""
+        if self._latest is None or self._latest[0] is not state:
+            self._latest = (state, observe_state(state))
+        return self._latest[1]
 
     def observe(self, state: BodyState, targets: Targets | None = None) -> ModelInputs:
         """See :class:`Inputs`."""
-        seen = self.model.normalize(STATE, observe_state(state))
+        seen = self.model.normalize(STATE, self.observe_state(state))
         goals = {} if targets is None else {TARGETS: observe_targets(state, targets)}
         return ModelInputs(state=seen, goals=goals, decoder_input=seen)
 

@@ -3,8 +3,8 @@
 With these a learner can hold the frozen model itself and let gradients flow through it::
 
     seen = unpack(model, observations)              # what the environment packed
-    mean, _ = model.prior(seen.state, seen.goals, task_token)
-    action = joint_action(model, model.decode(seen.decoder_input, mean))
+    latent = model.latent(seen.state, seen.goals, task_token)
+    action = joint_action(model, model.decode(seen.decoder_input, latent))
 """
 
 from __future__ import annotations

@@ -212,7 +212,17 @@ class MaskedMimic(nn.Module):
         goals: dict[str, tuple[Tensor, Tensor]] | None = None,
         task_token: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of the latent.
+        """Mean and log variance of the latent, (N, latent) each; arguments as in :meth:`latent`."""
+        features = self._features(state, goals, task_token)
+        return self.mu(features), self.logvar(features)
+
+    def latent(
+        self,
+        state: Tensor,
+        goals: dict[str, tuple[Tensor, Tensor]] | None = None,
+        task_token: Tensor | None = None,
+    ) -> Tensor:
+        """The prior's mean, (N, latent).
 
         Token types that are left out of ``goals`` are not computed at all, which gives the same
         result as computing and masking them: a hidden token is attended by nobody.
@@ -221,10 +231,16 @@ class MaskedMimic(nn.Module):
             state: normalised state observation, (N, W).
             goals: per token type the values (N, K, width) and visibility (N, K), True = attended.
             task_token: (N, E) or (N, M, E).
-
-        Returns:
-            (N, latent), (N, latent).
         """
+        return self.mu(self._features(state, goals, task_token))
+
+    def _features(
+        self,
+        state: Tensor,
+        goals: dict[str, tuple[Tensor, Tensor]] | None,
+        task_token: Tensor | None,
+    ) -> Tensor:
+        """What the prior's heads see, (N, E)."""
         sequence = [self.encoders[STATE](state).unsqueeze(1)]  # (N, 1, E)
         hidden = [torch.zeros(len(state), 1, dtype=torch.bool, device=state.device)]
         for name, (values, visible) in (goals or {}).items():
@@ -236,9 +252,7 @@ class MaskedMimic(nn.Module):
             hidden.append(torch.zeros(tokens.shape[:2], dtype=torch.bool, device=state.device))
         padding = torch.cat(hidden, dim=1) if goals else None
         features = self._state_row(torch.cat(sequence, dim=1), padding)
-        if self.config.relu_features:
-            features = features.relu()
-        return self.mu(features), self.logvar(features)
+        return features.relu() if self.config.relu_features else features
 
     def _state_row(self, sequence: Tensor, padding: Tensor | None) -> Tensor:
         """Row of the state token after the transformer, (N, E), of tokens (N, K, E).
@@ -279,11 +293,11 @@ class MaskedMimic(nn.Module):
         task_token: Tensor | None = None,
         decoder_input: Tensor | None = None,
     ) -> Tensor:
-        """PD target (N, D), rad, with the prior's mean as latent; arguments as in :meth:`prior`.
+        """PD target (N, D), rad, with the prior's mean as latent; arguments as in :meth:`latent`.
 
         ``decoder_input`` is that of :meth:`decoder_input`; None where it is the normalised state.
         """
-        mean, _ = self.prior(state, goals, task_token)
+        mean = self.latent(state, goals, task_token)
         return self.pd_target(self.decode(state if decoder_input is None else decoder_input, mean))
 
 

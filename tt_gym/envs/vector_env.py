@@ -284,8 +284,8 @@ class TaskTokenVectorEnv(VectorEnv):
         with torch.no_grad():
             seen = self._model_inputs(state)
             token = actions * TOKEN_SCALE if self.control == "token" else None
-            mean, _ = self.bfm.prior(seen.state, seen.goals, token)
-            action = self.bfm.decode(seen.decoder_input, mean)
+            latent = self.bfm.latent(seen.state, seen.goals, token)
+            action = self.bfm.decode(seen.decoder_input, latent)
             self.inputs.remember(state, action)
             return self.bfm.pd_target(action)
 

@@ -137,7 +137,7 @@ class LongJump:
     def terminated(self, transition: Transition, goal: Goal, humanoid: Humanoid) -> Tensor:
         """The landing, a fall, or a step off the track."""
         state = transition.after
-        push = state.contact_force[:, not_feet(humanoid)].sum(dim=1).norm(dim=-1)
+        push = state.contact_force.index_select(1, not_feet(humanoid)).sum(dim=1).norm(dim=-1)
         beside = self._on_track(state.pos[:, 0], goal)[..., 1].abs()
         failed = (push > self.fall_force) | is_low(state, humanoid) | (beside > self.corridor)
         return (goal["landing_step"] > 0) | (failed & (transition.steps > 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -161,7 +162,8 @@ def fallen(
         (N,) bool.
     """
     state = transition.after
-    touched = (state.contact_force[:, not_feet(humanoid)].abs() > force).flatten(1).any(dim=-1)
+    force_on_others = state.contact_force.index_select(1, not_feet(humanoid))
+    touched = (force_on_others.abs() > force).flatten(1).any(dim=-1)
     low = is_low(state, humanoid, height=height, head_height=head_height)
     return touched & low & (transition.steps > 1)
 
@@ -170,16 +172,16 @@ def is_low(
     state: BodyState, humanoid: Humanoid, *, height: float = 0.15, head_height: float = 0.30
 ) -> Tensor:
     """Some body other than a foot is lower than ``height``, the head ``head_height``: (N,) bool."""
-    limits = torch.full((humanoid.num_bodies,), height)
-    limits[humanoid.head] = head_height
-    return (state.pos[..., 2] < limits)[:, not_feet(humanoid)].any(dim=-1)
+    heights = state.pos[..., 2]
+    others = heights.index_select(1, not_feet(humanoid)).amin(dim=1)
+    return (others < height) | (heights[:, humanoid.head] < head_height)
 
 
+@functools.lru_cache(maxsize=8)
 def not_feet(humanoid: Humanoid) -> Tensor:
-    """Mask of the bodies that may not touch the ground, (B,) bool."""
-    others = torch.ones(humanoid.num_bodies, dtype=torch.bool)
-    others[list(humanoid.feet)] = False
-    return others
+    """Indices of the bodies that may not touch the ground."""
+    others = [index for index in range(humanoid.num_bodies) if index not in humanoid.feet]
+    return torch.tensor(others)
 
 
 def position_targets(state: BodyState, body: int, pos: Tensor) -> Targets:
