@@ -24,7 +24,7 @@ from tt_gym.envs.outcomes import Outcomes
 from tt_gym.envs.perturbations import Perturbations, build_perturbations
 from tt_gym.envs.perturber import Perturber
 from tt_gym.envs.start_states import chosen_start, sample_start_states
-from tt_gym.simulation import BodyState, MujocoCpu
+from tt_gym.simulation import BodyState, build_simulator
 from tt_gym.tasks import Goal, Transition, build_task
 from tt_gym.tasks.task import fallen
 
@@ -68,7 +68,8 @@ class TaskTokenVectorEnv(VectorEnv):
         perturbations: what is harder than usual, also as a dict; see
             :class:`~tt_gym.envs.perturbations.Perturbations`.
         render_mode: ``rgb_array`` or None.
-        num_threads: physics threads, 0 for all cores.
+        simulator: one of :data:`tt_gym.simulation.SIMULATORS`.
+        num_threads: physics threads of ``mujoco_cpu``, 0 for all cores.
         autoreset: restart finished environments in the same step.
         parameters: of the task (see its class); ``preset="paper"`` takes the paper's ranges of
             goals.
@@ -76,6 +77,7 @@ class TaskTokenVectorEnv(VectorEnv):
     Raises:
         ValueError: unknown task, parameter, control, prompt or perturbation (the known ones are
             listed), start of another humanoid, a value that is not allowed, or ``num_envs`` < 1.
+        ImportError: the simulator needs a package that is not installed.
         CheckpointError: ``bfm`` cannot be loaded.
     """
 
@@ -92,6 +94,7 @@ class TaskTokenVectorEnv(VectorEnv):
         early_termination: bool = True,
         perturbations: Perturbations | Mapping[str, Any] | None = None,
         render_mode: str | None = None,
+        simulator: str = "mujoco_cpu",
         num_threads: int = 0,
         autoreset: bool = True,
         **parameters: Any,
@@ -101,13 +104,16 @@ class TaskTokenVectorEnv(VectorEnv):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"unknown render_mode {render_mode!r}; known: 'rgb_array', None")
         perturbed = build_perturbations(perturbations)
+        if perturbed.ranges() and simulator != "mujoco_cpu":
+            raise ValueError(f"perturbations need simulator 'mujoco_cpu', got {simulator!r}")
         self.bfm = load_bfm(bfm)
         self.inputs = build_inputs(self.bfm, num_envs)
         self.humanoid = self.inputs.humanoid
         self.task = build_task(task, humanoid=self.humanoid, **parameters)
         self.start = chosen_start(self.humanoid, start)
-        self.simulator = MujocoCpu(
-            self.humanoid, num_envs, objects=self.task.objects, num_threads=num_threads
+        settings = {"num_threads": num_threads} if simulator == "mujoco_cpu" else {}
+        self.simulator = build_simulator(
+            simulator, self.humanoid, num_envs, objects=self.task.objects, **settings
         )
         self.perturber = Perturber(perturbed, self.simulator) if perturbed.ranges() else None
         self.num_envs, self.control = num_envs, control

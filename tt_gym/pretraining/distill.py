@@ -43,7 +43,7 @@ from tt_gym.motions.library import MotionLibrary
 from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import PROMPT_MODES, DistillEnv
 from tt_gym.pretraining.tracker import Tracker, load_tracker
-from tt_gym.simulation import MujocoCpu
+from tt_gym.simulation import SIMULATORS, build_simulator
 
 Samples = dict[str, Tensor]
 
@@ -93,6 +93,7 @@ class Distiller:
         seed: of everything random.
         init: model file to start from; the student acts by itself from the first round then.
         learning_rate: for the first half of the training time.
+        simulator: one of :data:`tt_gym.simulation.SIMULATORS`.
 
     Raises:
         CheckpointError: ``init`` cannot be loaded or has other sizes.
@@ -107,11 +108,13 @@ class Distiller:
         seed: int,
         init: Path | None = None,
         learning_rate: float = LEARNING_RATE,
+        simulator: str = "mujoco_cpu",
     ) -> None:
         torch.manual_seed(seed)
         self.tracker, self.run_dir = tracker, run_dir
         self.humanoid = library.humanoid
-        self.env = DistillEnv(MujocoCpu(self.humanoid, NUM_ENVS), library, seed=seed)
+        physics = build_simulator(simulator, self.humanoid, NUM_ENVS)
+        self.env = DistillEnv(physics, library, seed=seed)
         config = default_config(self.humanoid)
         self.model = MaskedMimic(config)
         self.expert_rounds, self.fitted = EXPERT_ROUNDS, False
@@ -304,6 +307,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="start from this model instead of from scratch")
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
+    parser.add_argument("--simulator", choices=SIMULATORS, default=SIMULATORS[0])
     args = parser.parse_args()
     library = MotionLibrary(DEEPMIMIC, load_clips(args.clips))
     tracker = load_tracker(args.tracker)
@@ -314,6 +318,7 @@ def main() -> None:
         seed=args.seed,
         init=args.init,
         learning_rate=args.learning_rate,
+        simulator=args.simulator,
     )
     distiller.resume()
     distiller.run(60.0 * args.minutes)

@@ -31,7 +31,7 @@ from tt_gym.motions.library import MotionLibrary
 from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.ppo_state import GroupClippedAdam, ppo_state, restore_ppo
 from tt_gym.pretraining.tracking_env import TrackingEnv
-from tt_gym.simulation import MujocoCpu
+from tt_gym.simulation import SIMULATORS, build_simulator
 
 OBS_CLIP = 5.0
 HIDDEN = (512, 256)
@@ -210,6 +210,7 @@ def train(
     seed: int,
     config: TrackerConfig,
     init: Path | None,
+    simulator: str = "mujoco_cpu",
 ) -> Path:
     """Train, or continue ``run_dir``, up to ``steps`` environment steps in all.
 
@@ -220,12 +221,13 @@ def train(
         seed: of networks, noise and start states.
         config: hyper-parameters.
         init: checkpoint of another run to start from, with other clips perhaps.
+        simulator: one of :data:`tt_gym.simulation.SIMULATORS`.
 
     Returns:
         Path of the checkpoint.
     """
     library = MotionLibrary(DEEPMIMIC, load_clips(clips))
-    env = TrackingEnv(MujocoCpu(DEEPMIMIC, config.num_envs), library, seed=seed)
+    env = TrackingEnv(build_simulator(simulator, DEEPMIMIC, config.num_envs), library, seed=seed)
     model = TrackerPPO(
         TrackerPolicy,
         VecNormalize(env, norm_reward=False, clip_obs=OBS_CLIP, epsilon=_NORM_EPSILON),
@@ -281,6 +283,7 @@ def main() -> None:
     parser.add_argument(
         "--sigma", type=float, default=TrackerConfig.sigma, help="exploration noise of a new run"
     )
+    parser.add_argument("--simulator", choices=SIMULATORS, default=SIMULATORS[0])
     parser.add_argument(
         "--kl-range",
         type=float,
@@ -300,6 +303,7 @@ def main() -> None:
         seed=args.seed,
         config=TrackerConfig(sigma=args.sigma, kl_range=tuple(args.kl_range)),
         init=args.init,
+        simulator=args.simulator,
     )
     print(f"tracker: {path}")
 

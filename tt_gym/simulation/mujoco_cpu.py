@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tt_gym.humanoids import Humanoid
 from tt_gym.humanoids.humanoid import FLOOR_BIT, LIMB_BIT, OBJECT_BIT
-from tt_gym.simulation.state import DECIMATION, TIMESTEP, BodyState, BoxObject
+from tt_gym.simulation.state import DECIMATION, TIMESTEP, BodyState, BoxObject, body_state
 
 _DIVERGENCE_WARNINGS = [
     int(mujoco.mjtWarning.mjWARN_BADQPOS),
@@ -22,7 +22,8 @@ _DIVERGENCE_WARNINGS = [
     int(mujoco.mjtWarning.mjWARN_BADQACC),
 ]
 _MAX_STATE = 1e10  # MuJoCo silently replaces what is larger
-_MAX_SPEED = 1e3  # rad/s or m/s: far above anything a humanoid does, long before MuJoCo's own 1e10
+MAX_SPEED = 1e3
+"""rad/s or m/s: far above anything a humanoid does, long before MuJoCo's own 1e10."""
 _PARAMETERS = {
     "gravity": "opt.gravity",
     "friction": "geom_friction",
@@ -123,6 +124,17 @@ def _add_contact_sensor(spec: mujoco.MjSpec, *, on: str, by: str | None = None) 
     sensor.intprm = [1 << int(mujoco.mjtConDataField.mjCONDATA_FORCE), 3, 1]
 
 
+def check_start(qpos: Tensor, qvel: Tensor) -> None:
+    """Refuse states that MuJoCo would replace.
+
+    Raises:
+        ValueError: a value is not finite or too large.
+    """
+    for name, value in (("qpos", qpos), ("qvel", qvel)):
+        if not (value.abs() < _MAX_STATE).all():
+            raise ValueError(f"{name} must be finite and below {_MAX_STATE:g}, it is not")
+
+
 class MujocoCpu:
     """The :class:`~tt_gym.simulation.state.Simulator` on ``mujoco.batch.Batch``.
 
@@ -217,9 +229,7 @@ class MujocoCpu:
 
     def reset(self, ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """See :class:`~tt_gym.simulation.state.Simulator`."""
-        for name, value in (("qpos", qpos), ("qvel", qvel)):
-            if not (value.abs() < _MAX_STATE).all():
-                raise ValueError(f"{name} must be finite and below {_MAX_STATE:g}, it is not")
+        check_start(qpos, qvel)
         rows = ids.numpy()
         self._batch.reset(rows, stage=mujoco.mjtStage.mjSTAGE_NONE)
         self._qpos[rows] = qpos.numpy()
@@ -272,32 +282,22 @@ class MujocoCpu:
         return self._batch.get_data(index, reuse)
 
     def _too_fast(self) -> np.ndarray:
-        return ~(np.abs(self._qvel) < _MAX_SPEED).all(axis=1)
+        return ~(np.abs(self._qvel) < MAX_SPEED).all(axis=1)
 
     def _read_state(self) -> BodyState:
-        """Bound arrays to tensors; velocities moved from the subtree's centre to body origins."""
-        num_bodies = self.humanoid.num_bodies
-        pos = torch.from_numpy(self._xpos[:, 1:].astype(np.float32))
-        rot = torch.from_numpy(self._xquat[:, 1:].astype(np.float32))
-        spatial = torch.from_numpy(self._cvel[:, 1:].astype(np.float32))
-        com = torch.from_numpy(self._com[:, self._root_of_body].astype(np.float32))
-        ang_vel = spatial[..., :3]
-        # before heights change: the arm to the centre of mass is in the world
-        vel = spatial[..., 3:] + torch.linalg.cross(ang_vel, pos - com)
+        def now(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(values.astype(np.float32))
+
+        state = body_state(
+            pos=now(self._xpos[:, 1:]),
+            rot=now(self._xquat[:, 1:]),
+            spatial_velocity=now(self._cvel[:, 1:]),
+            centre=now(self._com[:, self._root_of_body]),
+            forces=now(self._sensors),
+            num_bodies=self.humanoid.num_bodies,
+        )
         if self.ground_slope is not None:
-            pos[..., 2] -= self.ground_height(pos[:, :1, 0])
-        forces = torch.from_numpy(self._sensors.astype(np.float32)).view(
-            self.num_envs, 1 + len(self.objects), num_bodies, 3
-        )
-        return BodyState(
-            pos=pos[:, :num_bodies],
-            rot=rot[:, :num_bodies],
-            vel=vel[:, :num_bodies],
-            ang_vel=ang_vel[:, :num_bodies],
-            contact_force=forces[:, 0],
-            object_pos=pos[:, num_bodies:],
-            object_rot=rot[:, num_bodies:],
-            object_vel=vel[:, num_bodies:],
-            object_ang_vel=ang_vel[:, num_bodies:],
-            object_contact_force=forces[:, 1:],
-        )
+            height = self.ground_height(state.pos[:, :1, 0])
+            state.pos[..., 2] -= height
+            state.object_pos[..., 2] -= height
+        return state

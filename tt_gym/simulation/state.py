@@ -6,6 +6,7 @@ import dataclasses
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from tt_gym.humanoids import Humanoid
@@ -64,6 +65,43 @@ class BoxObject:
     half_size: tuple[float, float, float]
     density: float
     rgba: tuple[float, float, float, float] = (0.8, 0.3, 0.25, 1.0)
+
+
+def body_state(
+    *,
+    pos: Tensor,
+    rot: Tensor,
+    spatial_velocity: Tensor,
+    centre: Tensor,
+    forces: Tensor,
+    num_bodies: int,
+) -> BodyState:
+    """A state from MuJoCo's arrays, the humanoid's bodies first, then the objects.
+
+    Args:
+        pos: (N, M, 3), m.
+        rot: (N, M, 4).
+        spatial_velocity: MuJoCo's ``cvel``: angular, then linear velocity of the body at the centre
+            of mass of its tree, (N, M, 6).
+        centre: that centre of mass, (N, M, 3), m.
+        forces: contact sensors, (N, (1 + objects) B 3), N.
+        num_bodies: B.
+    """
+    ang_vel = spatial_velocity[..., :3]
+    vel = spatial_velocity[..., 3:] + torch.linalg.cross(ang_vel, pos - centre)
+    forces = forces.view(len(pos), -1, num_bodies, 3)
+    return BodyState(
+        pos=pos[:, :num_bodies],
+        rot=rot[:, :num_bodies],
+        vel=vel[:, :num_bodies],
+        ang_vel=ang_vel[:, :num_bodies],
+        contact_force=forces[:, 0],
+        object_pos=pos[:, num_bodies:],
+        object_rot=rot[:, num_bodies:],
+        object_vel=vel[:, num_bodies:],
+        object_ang_vel=ang_vel[:, num_bodies:],
+        object_contact_force=forces[:, 1:],
+    )
 
 
 class Simulator(Protocol):
