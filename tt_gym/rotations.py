@@ -70,6 +70,21 @@ def quat_from_axis_angle(axis: Tensor, angle: Tensor) -> Tensor:
     return torch.cat((half.cos(), half.sin() * axis), dim=-1)
 
 
+def shortest_turn(start: Tensor, end: Tensor) -> Tensor:
+    """Smallest rotation between two directions: (..., 3), (..., 3) -> (..., 4).
+
+    Opposite directions, which have no single one, get a half turn about an axis across them.
+    """
+    start, end = torch.broadcast_tensors(start, end)
+    lengths = start.norm(dim=-1, keepdim=True) * end.norm(dim=-1, keepdim=True)
+    real = lengths + (start * end).sum(dim=-1, keepdim=True)
+    quat = torch.cat((real, torch.linalg.cross(start, end)), dim=-1)
+    # the basis vector that is least along the direction
+    across = torch.nn.functional.one_hot(start.abs().argmin(dim=-1), 3).to(start.dtype)
+    half = torch.cat((torch.zeros_like(real), torch.linalg.cross(start, across)), dim=-1)
+    return quat_normalize(torch.where(real > 1e-6 * lengths, quat, half))
+
+
 def slerp(a: Tensor, b: Tensor, fraction: Tensor) -> Tensor:
     """Shortest spherical interpolation, ``fraction`` (..., 1) in [0, 1]: (..., 4)."""
     relative = exp_map_from_quat(quat_multiply(quat_conjugate(a), b))

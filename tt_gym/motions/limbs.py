@@ -13,7 +13,7 @@ from torch import Tensor
 from tt_gym import rotations
 from tt_gym.humanoids import Humanoid
 
-_STRAIGHT = 0.999
+_STRAIGHTEST = 0.999
 """Largest share of its length to which a limb is stretched."""
 
 
@@ -23,6 +23,16 @@ def world_pose(humanoid: Humanoid, root_pos: Tensor, joint_rot: Tensor) -> tuple
     still = torch.zeros(len(qpos), humanoid.nv, dtype=qpos.dtype)
     pos, rot, _, _ = humanoid.forward_kinematics(qpos, still)
     return pos, rot
+
+
+def flexion(distance: Tensor, upper: float, lower: float) -> Tensor:
+    """Angle (T,), rad, of a hinge between two segments (m) whose ends are ``distance`` (T,) apart.
+
+    A limb that is too short is stretched, but for a thousandth: straight, it has no plane.
+    """
+    length = distance.clamp(max=_STRAIGHTEST * (upper + lower))
+    cosine = (length.square() - upper**2 - lower**2) / (2 * upper * lower)
+    return torch.acos(cosine.clamp(-1.0, 1.0))
 
 
 def place_tip(
@@ -56,17 +66,13 @@ def place_tip(
     upper, lower = -bodies[middle].offset[2], -bodies[tip].offset[2]
     low, high = bodies[middle].range or (-torch.pi, torch.pi)
     wanted = goal - pos[:, base]
-    distance = wanted.norm(dim=-1)
-    cosine = (distance.square() - upper**2 - lower**2) / (2.0 * upper * lower)
-    stretched = (_STRAIGHT * (upper + lower)) ** 2
-    cosine = cosine.clamp(-1.0, (stretched - upper**2 - lower**2) / (2.0 * upper * lower))
-    bend = cosine.acos() * (1.0 if high > -low else -1.0)
+    bend = flexion(wanted.norm(dim=-1), upper, lower) * (1.0 if high > -low else -1.0)
     bend = bend.clamp(low, high)
     axis = torch.tensor([0.0, 1.0, 0.0], dtype=goal.dtype)
     hinge = rotations.quat_from_axis_angle(axis, bend)
     down = torch.tensor([0.0, 0.0, -1.0], dtype=goal.dtype).expand_as(goal)
     tip_in_base = upper * down + lower * rotations.rotate(hinge, down)
-    turn = _shortest_turn(rotations.rotate(rot[:, base], tip_in_base), wanted)
+    turn = rotations.shortest_turn(rotations.rotate(rot[:, base], tip_in_base), wanted)
     turned = rotations.quat_multiply(turn, rot[:, base])
     above = rotations.quat_conjugate(rot[:, humanoid.parents[base]])
     solved = joint_rot.clone()
@@ -76,18 +82,3 @@ def place_tip(
         shank = rotations.quat_multiply(turned, hinge)
         solved[:, tip] = rotations.quat_multiply(rotations.quat_conjugate(shank), keep_rot)
     return solved
-
-
-def _shortest_turn(a: Tensor, b: Tensor) -> Tensor:
-    """Rotation (T, 4) of the smallest angle that turns vectors ``a`` (T, 3) into direction ``b``.
-
-    Opposite vectors, which have no such rotation, turn about x or y.
-    """
-    a = a / a.norm(dim=-1, keepdim=True).clamp(min=1e-9)
-    b = b / b.norm(dim=-1, keepdim=True).clamp(min=1e-9)
-    dot = (a * b).sum(dim=-1, keepdim=True)
-    quat = torch.cat((1.0 + dot, torch.linalg.cross(a, b)), dim=-1)
-    across = torch.where(a[:, :1].abs() < 0.9, a.new_tensor([1.0, 0, 0]), a.new_tensor([0, 1.0, 0]))
-    half_turn = torch.linalg.cross(a, across)
-    half_turn = torch.cat((torch.zeros_like(dot), half_turn), dim=-1)
-    return rotations.quat_normalize(torch.where(dot > -1.0 + 1e-6, quat, half_turn))

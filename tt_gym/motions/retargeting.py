@@ -15,11 +15,11 @@ from torch import Tensor
 
 from tt_gym import rotations
 from tt_gym.humanoids import DEEPMIMIC
+from tt_gym.motions.limbs import flexion
 
 _GROUND_PERCENTILE = 0.1  # of the lowest point's height; as in motions.clip.lift
 _STANCE_HEIGHT = 0.03  # m above the foot's usual lowest position
 _STANCE_TRAVEL = 0.001  # m per recorded frame: 0.12 m/s at 120 Hz
-_STRAIGHTEST = 0.999  # of the leg's length: a straight knee leaves its plane undefined
 
 _UP = (0.0, 1.0, 0.0)
 _LEFT = (1.0, 0.0, 0.0)
@@ -123,18 +123,10 @@ def _frame(left: Tensor, up: Tensor) -> Tensor:
         left: where the left goes, (3,), kept up to its part along ``up``.
         up: where the up goes, (3,), any length.
     """
-    tilt = _shortest_turn(_vector(_UP), up)
+    tilt = rotations.shortest_turn(_vector(_UP), up)
     turned, up = rotations.rotate(tilt, _vector(_LEFT)), up / up.norm()
     angle = torch.atan2(torch.linalg.cross(turned, left) @ up, turned @ (left - (left @ up) * up))
     return rotations.quat_multiply(rotations.quat_from_axis_angle(up, angle), tilt)
-
-
-def _shortest_turn(start: Tensor, end: Tensor) -> Tensor:
-    """Smallest rotation between two directions, not opposite ones: (..., 3) -> (..., 4)."""
-    start, end = torch.broadcast_tensors(start, end)
-    lengths = start.norm(dim=-1, keepdim=True) * end.norm(dim=-1, keepdim=True)
-    real = lengths + (start * end).sum(dim=-1, keepdim=True)
-    return rotations.quat_normalize(torch.cat((real, torch.linalg.cross(start, end)), dim=-1))
 
 
 def _to_our_axes(q: Tensor) -> Tensor:
@@ -154,12 +146,10 @@ def _place_ankle(
     thigh, shin = _bone(knee), _bone(ankle)
     offset = _vector(DEEPMIMIC.bodies[DEEPMIMIC.body_index(hip)].offset)
     reach = ankle_pos - root_pos - rotations.rotate(body_rot["root"], offset)
-    length = reach.norm(dim=-1).clamp(max=_STRAIGHTEST * (thigh + shin))
-    cosine = (length.square() - thigh**2 - shin**2) / (2 * thigh * shin)
-    flexion = torch.acos(cosine.clamp(-1.0, 1.0))
-    bend = rotations.quat_from_axis_angle(_vector((0, 1, 0)), flexion)
+    angle = flexion(reach.norm(dim=-1), thigh, shin)
+    bend = rotations.quat_from_axis_angle(_vector((0, 1, 0)), angle)
     leg = rotations.rotate(bend, _vector((0, 0, -shin))) + _vector((0, 0, -thigh))
-    turn = _shortest_turn(rotations.rotate(body_rot[hip], leg), reach)
+    turn = rotations.shortest_turn(rotations.rotate(body_rot[hip], leg), reach)
     body_rot[hip] = rotations.quat_multiply(turn, body_rot[hip])
     body_rot[knee] = rotations.quat_multiply(body_rot[hip], bend)
 
@@ -173,7 +163,7 @@ def _flatten_sole(foot_rot: Tensor, ankle_pos: Tensor) -> Tensor:
         return foot_rot
     up = _vector((0, 0, 1))
     mean_up = rotations.rotate(rotations.quat_conjugate(foot_rot[1:][stance]), up).mean(dim=0)
-    return rotations.quat_multiply(foot_rot, _shortest_turn(up, mean_up))
+    return rotations.quat_multiply(foot_rot, rotations.shortest_turn(up, mean_up))
 
 
 def _joint_rot(body_rot: Mapping[str, Tensor]) -> Tensor:
