@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tt_gym import rotations
 from tt_gym.motions.clip import Clip, ClipError, resample
-from tt_gym.motions.retargeting import CMU_JOINTS, retarget_cmu
+from tt_gym.motions.retargeting import CMU_JOINTS, retarget
 
 _AXES = {"Xrotation": (1.0, 0.0, 0.0), "Yrotation": (0.0, 1.0, 0.0), "Zrotation": (0.0, 0.0, 1.0)}
 _POSITIONS = ("Xposition", "Yposition", "Zposition")
@@ -54,7 +54,7 @@ def read_bvh(path: str | Path, *, source: str) -> Clip:
     frame_time_s, motion = _read_motion(path, lines, width=_width(joints))
     positions, world_rot = _world_poses(joints, motion[1:])
     offsets = {joint.name: torch.tensor(joint.offset, dtype=torch.float64) for joint in joints}
-    root_pos, joint_rot = retarget_cmu(positions, world_rot, offsets)
+    root_pos, joint_rot = retarget(positions, world_rot, offsets)
     times = torch.arange(len(root_pos), dtype=torch.float64) * frame_time_s
     pos, rot = resample(times, root_pos, joint_rot)
     return Clip(path.stem, pos.float(), rot.float(), loop=False, source=source)

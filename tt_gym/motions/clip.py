@@ -22,7 +22,7 @@ FPS = 30
 
 
 # what numpy and zipfile raise for a damaged archive, depending on where the damage is
-_DAMAGED = (
+DAMAGED = (
     OSError, ValueError, TypeError, EOFError, NotImplementedError, SyntaxError, tokenize.TokenError,
     zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -104,7 +104,7 @@ def load_clip(path: str | Path) -> Clip:
         raise ClipError(f"{path}: no such clip file") from None
     except KeyError as error:
         raise ClipError(f"{path}: field {error.args[0]!r} is missing; not a tt_gym clip") from error
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise ClipError(f"{path}: not a readable .npz clip ({error})") from error
     check_arrays(path, root_pos, joint_rot)
     if asked is not None:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tt_gym.humanoids import DEEPMIMIC
-from tt_gym.motions.bvh import read_bvh
-from tt_gym.motions.clip import FPS, Clip, ClipError, lift, load_clip, unroll
-from tt_gym.motions.deepmimic import read_deepmimic
+from tt_gym.motions.clip import FPS, Clip, ClipError, lift, unroll
+from tt_gym.motions.files import SUFFIXES as CLIP_SUFFIXES
+from tt_gym.motions.files import read_clip
 from tt_gym.motions.shipped import shipped_clip
 
 if TYPE_CHECKING:
@@ -98,19 +98,12 @@ def _follow_with_light(spec: mujoco.MjSpec) -> None:
 
 
 def find_clip(name: str) -> Clip:
-    """A clip by shipped name or by path (.npz, DeepMimic's .txt, CMU's .bvh).
+    """A clip by shipped name or by path; see :func:`~tt_gym.motions.files.read_clip`.
 
     Raises:
         ClipError: unknown name or unreadable file.
     """
-    path = Path(name)
-    if path.suffix == ".npz":
-        return load_clip(path)
-    if path.suffix == ".txt":
-        return read_deepmimic(path, source="local file")
-    if path.suffix == ".bvh":
-        return read_bvh(path, source="local file")
-    return shipped_clip(name)
+    return read_clip(name) if Path(name).suffix in CLIP_SUFFIXES else shipped_clip(name)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""From the skeleton of the CMU motion capture database to the default humanoid.
+"""From the skeleton of the CMU motion capture database, or one alike, to the default humanoid.
 
 A body of the humanoid sticks to one bone of the recorded skeleton, so its world rotation is the
 bone's times a constant. The constant follows from two directions in the bone's own frame: along the
@@ -8,6 +8,7 @@ are then bent so that the ankles come where they were recorded, and standing fee
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from tt_gym import rotations
 from tt_gym.humanoids import DEEPMIMIC
-from tt_gym.motions.limbs import flexion
+from tt_gym.motions.limbs import flexion, world_pose
 
 _GROUND_PERCENTILE = 0.1  # of the lowest point's height; as in motions.clip.lift
 _STANCE_HEIGHT = 0.03  # m above the foot's usual lowest position
@@ -24,18 +25,35 @@ _STANCE_TRAVEL = 0.001  # m per recorded frame: 0.12 m/s at 120 Hz
 _UP = (0.0, 1.0, 0.0)
 _LEFT = (1.0, 0.0, 0.0)
 _FORWARD = (0.0, 0.0, 1.0)
-# Hinge axes of the skeleton, in the frames of its joints (x left, y up, z forward)
-_KNEE = {"Left": (0.9397, 0.3420, 0.0), "Right": (0.9397, -0.3420, 0.0)}
-_ELBOW = {"Left": (0.0, 0.8660, -0.5), "Right": (0.0, -0.8660, 0.5)}
+Vector = tuple[float, float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Hinges:
+    """Axes of both knees and elbows, in the frames of their joints (x left, y up, z forward).
+
+    Attributes:
+        knee, elbow: by side, ``Left`` and ``Right``; the limb bends as our hinges do, knees by
+            positive and elbows by negative angles.
+    """
+
+    knee: Mapping[str, Vector]
+    elbow: Mapping[str, Vector]
+
+
+CMU_HINGES = Hinges(
+    knee={"Left": (0.9397, 0.3420, 0.0), "Right": (0.9397, -0.3420, 0.0)},
+    elbow={"Left": (0.0, 0.8660, -0.5), "Right": (0.0, -0.8660, 0.5)},
+)
 _SIDES = ("Right", "Left")
 
 _TRUNK = {"root": "Hips", "chest": "Spine1", "neck": "Head"}
-# per side: body, the joint it follows, the joint at the limb's far end, hinge axes
+# per side: body, the joint it follows, the joint at the limb's far end, which hinge
 _LIMBS = (
-    ("shoulder", "Arm", "ForeArm", _ELBOW),
-    ("elbow", "ForeArm", "Hand", _ELBOW),
-    ("hip", "UpLeg", "Leg", _KNEE),
-    ("knee", "Leg", "Foot", _KNEE),
+    ("shoulder", "Arm", "ForeArm", "elbow"),
+    ("elbow", "ForeArm", "Hand", "elbow"),
+    ("hip", "UpLeg", "Leg", "knee"),
+    ("knee", "Leg", "Foot", "knee"),
 )
 
 CMU_JOINTS = (
@@ -45,8 +63,12 @@ CMU_JOINTS = (
 """Joints that a recorded skeleton must have."""
 
 
-def retarget_cmu(
-    positions: Mapping[str, Tensor], world_rot: Mapping[str, Tensor], offsets: Mapping[str, Tensor]
+def retarget(
+    positions: Mapping[str, Tensor],
+    world_rot: Mapping[str, Tensor],
+    offsets: Mapping[str, Tensor],
+    *,
+    hinges: Hinges = CMU_HINGES,
 ) -> tuple[Tensor, Tensor]:
     """Pose of the default humanoid, standing on the floor, for every recorded frame.
 
@@ -57,6 +79,7 @@ def retarget_cmu(
         positions: joint name to world position, (T, 3).
         world_rot: joint name to world rotation, (T, 4), identity in the skeleton's zero pose.
         offsets: joint name to its place in the parent's frame, (3,).
+        hinges: of the recorded skeleton.
 
     Returns:
         Root position (T, 3) m and local rotations (T, B, 4), x forward, y left, z up.
@@ -64,16 +87,14 @@ def retarget_cmu(
     scale = _leg_length() / _recorded_leg_length(offsets)
     places = {name: scale * place[:, [2, 0, 1]] for name, place in positions.items()}
     root_pos = 0.5 * (places["LeftUpLeg"] + places["RightUpLeg"])
-    body_rot = _body_rot(world_rot, offsets)
+    body_rot = _body_rot(world_rot, offsets, hinges)
     for side in _SIDES:
         ankle_pos = places[f"{side}Foot"]
         _place_ankle(body_rot, side.lower(), root_pos=root_pos, ankle_pos=ankle_pos)
         foot = f"{side.lower()}_ankle"
         body_rot[foot] = _flatten_sole(body_rot[foot], ankle_pos)
     joint_rot = _joint_rot(body_rot)
-    qpos = DEEPMIMIC.qpos_from_pose(root_pos, joint_rot)
-    still = torch.zeros(len(qpos), DEEPMIMIC.nv, dtype=qpos.dtype)
-    pos, rot, _, _ = DEEPMIMIC.forward_kinematics(qpos, still)
+    pos, rot = world_pose(DEEPMIMIC, root_pos, joint_rot)
     floor = torch.quantile(DEEPMIMIC.lowest_point(pos, rot), _GROUND_PERCENTILE)
     start = torch.stack((root_pos[0, 0], root_pos[0, 1], floor))
     return root_pos - start, joint_rot
@@ -93,7 +114,9 @@ def _recorded_leg_length(offsets: Mapping[str, Tensor]) -> float:
     return sum(float(offsets[f"{s}{bone}"].norm()) for s in _SIDES for bone in ("Leg", "Foot")) / 2
 
 
-def _body_rot(world_rot: Mapping[str, Tensor], offsets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _body_rot(
+    world_rot: Mapping[str, Tensor], offsets: Mapping[str, Tensor], hinges: Hinges
+) -> dict[str, Tensor]:
     """World rotation (T, 4) of every body that follows a recorded bone, in our axes."""
     axes: dict[str, tuple[str, Tensor, Tensor]] = {}  # joint, body y, body z in the joint's frame
     for body, joint in _TRUNK.items():
@@ -101,9 +124,10 @@ def _body_rot(world_rot: Mapping[str, Tensor], offsets: Mapping[str, Tensor]) ->
     for side in _SIDES:
         for body, joint, far_joint, hinge in _LIMBS:
             far = offsets[f"{side}{far_joint}"]
-            axes[f"{side.lower()}_{body}"] = f"{side}{joint}", _vector(hinge[side]), -far
+            axis = _vector(getattr(hinges, hinge)[side])
+            axes[f"{side.lower()}_{body}"] = f"{side}{joint}", axis, -far
         # in the zero pose the foot is rolled as far as its leg is spread
-        left = _vector(_KNEE[side])
+        left = _vector(hinges.knee[side])
         up = torch.linalg.cross(_vector(_FORWARD), left)
         axes[f"{side.lower()}_ankle"] = f"{side}Foot", left, up
     return {
@@ -112,7 +136,7 @@ def _body_rot(world_rot: Mapping[str, Tensor], offsets: Mapping[str, Tensor]) ->
     }
 
 
-def _vector(values: tuple[float, float, float]) -> Tensor:
+def _vector(values: Vector) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
