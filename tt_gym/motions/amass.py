@@ -108,8 +108,14 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray, float]:
         raise
     except DAMAGED as error:
         raise ClipError(f"{path}: not a readable .npz clip ({error})") from error
-    if not rates:
-        raise ClipError(f"{path}: field {_RATES[0]!r} is missing; not an AMASS motion")
+    _check(path, poses, trans)
+    rate = np.asarray(rates[0] if rates else np.nan, dtype=np.float64)
+    if rate.size != 1 or not 1.0 <= float(rate) <= 1000.0:
+        raise ClipError(f"{path}: field {_RATES[0]!r} must be 1 to 1000 Hz, got {rate}")
+    return poses, trans, float(rate)
+
+
+def _check(path: Path, poses: np.ndarray, trans: np.ndarray) -> None:
     if poses.ndim != 2 or len(poses) < 2 or poses.shape[1] < 66 or poses.dtype.kind != "f":
         raise ClipError(f"{path}: field 'poses' must be (T >= 2, >= 66) numbers, got {poses.shape}")
     if trans.shape != (len(poses), 3) or trans.dtype.kind != "f":
@@ -119,7 +125,3 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray, float]:
         if bad.any():
             frame = int(np.flatnonzero(bad)[0])
             raise ClipError(f"{path}: frame {frame}: field {field!r} is not finite")
-    rate = np.asarray(rates[0], dtype=np.float64)
-    if rate.size != 1 or not (np.isfinite(rate) and 1.0 <= float(rate) <= 1000.0):
-        raise ClipError(f"{path}: frame rate must be 1 to 1000 Hz, got {rates[0]}")
-    return poses, trans, float(rate)
