@@ -30,6 +30,7 @@ _PUSH_SPEED = 0.3  # m/s, standard deviation
 _STRIDE_S = 0.7  # velocities are averaged over about half a walking cycle
 _COMMAND_SHARE = 0.5  # of prompts, look further ahead by this many control steps
 _COMMAND_STEPS = {"heading_speed": 30, "led": 20}
+_CHANGE_SHARE, _CHANGE_FRAMES = 0.3, 15  # of episodes begin that shortly before a change, at most
 _SPARSE_BODY, _SPARSE_TOKEN = 0.2, 0.5  # chance to show a body's goal, and a token at all
 _LED_NEAR = 0.3  # chance to show a near goal of a led body; the far ones are what users show
 
@@ -101,6 +102,7 @@ class DistillEnv(TrackingEnv):
         super().__init__(simulator, library, seed=seed)
         self._stride_velocity = stride_velocity(library)
         self._aligned = aligned_poses(library)
+        self._changes = self._moments_of_change()
         self._action = torch.tensor([name.startswith(ACTIONS) for name in library.names])
 
     def view(self) -> BodyState:
@@ -162,10 +164,35 @@ class DistillEnv(TrackingEnv):
         self.follow(chosen)
 
     def restart(self, ids: Tensor) -> None:
-        """As :meth:`TrackingEnv.restart`, with new prompts."""
+        """As :meth:`TrackingEnv.restart`, with new prompts; often just before another is asked."""
         super().restart(ids)
         self.shift[ids], self.turn[ids] = 0.0, 0.0
+        if self.disturb and len(self._changes):
+            chance = torch.rand(len(ids), generator=self.generator)
+            self._restart_at_changes(ids[chance < _CHANGE_SHARE])
         self.draw_prompts(ids)
+
+    def _restart_at_changes(self, ids: Tensor) -> None:
+        """Put some environments where a made course is about to start, stop, turn or hurry."""
+        count = len(ids)
+        pick = torch.randint(len(self._changes), (count,), generator=self.generator)
+        clips, change = self._changes[pick].unbind(dim=-1)
+        early = torch.randint(_CHANGE_FRAMES, (count,), generator=self.generator)
+        frame = (change - early).clamp(min=0)
+        self.clip_ids[ids], self.frame[ids] = clips, frame
+        frames = self.library.frames[self.library.frame_index(clips, frame)]
+        self.simulator.reset(ids, frames.qpos, frames.qvel)
+
+    def _moments_of_change(self) -> Tensor:
+        """Clip and frame from which on something else is asked, (M, 2)."""
+        moments = []
+        for clip_id, (start, length) in enumerate(
+            zip(self.library.starts.tolist(), self.library.lengths.tolist(), strict=True)
+        ):
+            asked = self.library.asked[start : start + max(2, length - _CHANGE_FRAMES)]
+            changed = (asked.diff(dim=0).abs() > 0.05).any(dim=-1).nonzero().flatten() + 1
+            moments.append(torch.stack((torch.full_like(changed, clip_id), changed), dim=-1))
+        return torch.cat(moments)
 
     def follow(self, switched: Tensor | None = None) -> None:
         """Move the reference onto the student where the prompt leaves position or heading open.
