@@ -361,6 +361,22 @@ def test_made_clips_show_what_they_are_on_their_way_to():
     assert float(away.abs().max()) < 1e-4
 
 
+def test_many_episodes_begin_where_something_else_is_about_to_be_asked():
+    (made,) = random_locomotion(shipped_clip("run"), count=1, duration_s=60.0, seed=1)
+    library = MotionLibrary(DEEPMIMIC, [shipped_clip("walk"), made])
+    env = DistillEnv(MujocoCpu(DEEPMIMIC, 400), library, seed=2)
+    env.reset()
+    changed = (made.asked.diff(dim=0) != 0).any(dim=-1).nonzero().flatten() + 1
+    ahead = changed.unsqueeze(0) - env.frame[env.clip_ids == 1].unsqueeze(1)
+    soon = ((ahead >= 0) & (ahead < 15)).any(dim=-1)
+    near = int(soon.sum()) / env.num_envs
+    assert 0.3 < near < 0.55  # the share of such episodes, and some of the others by chance
+    reference = env.reference()
+    torch.testing.assert_close(env.view().pos, reference.pos, rtol=0, atol=2e-3)
+    calm = DistillEnv(MujocoCpu(DEEPMIMIC, 8), MotionLibrary(DEEPMIMIC, [shipped_clip("walk")]))
+    calm.reset()  # nothing to change in recorded clips
+
+
 def test_led_clips_show_the_led_body_and_are_not_followed_without_it():
     (reach,) = random_reaches(count=1, duration_s=20.0)
     library = MotionLibrary(DEEPMIMIC, [shipped_clip("idle"), reach])
