@@ -729,3 +729,20 @@ def test_outcomes_continue_from_a_saved_state():
     other = Outcomes(1, at_end=False)
     other.set_state(saved)
     assert summary(other) == (2, 1, False)
+
+
+@pytest.mark.parametrize("prompt", [None, "heading_speed"])
+def test_a_null_token_leaves_the_shipped_model_as_it_is(prompt):
+    env = gymnasium.make_vec("TTDirection-v0", num_envs=32, control="prompt", prompt=prompt)
+    env.reset(seed=0)
+    still = np.zeros(env.action_space.shape, np.float32)
+    for _ in range(45):
+        env.step(still)
+    seen = env.unwrapped._model_inputs(env.unwrapped.simulator.state)
+    model, null = env.unwrapped.bfm, torch.zeros(32, 128)
+    alone = model(seen.state, seen.goals)
+    beside = model(seen.state, seen.goals, null)
+    strong = model(seen.state, seen.goals, null + 2.0)
+    change = (beside - alone).square().mean().sqrt()
+    assert float(change) < 0.05  # rad
+    assert float((strong - alone).square().mean().sqrt()) > 2.0 * float(change)
