@@ -147,11 +147,11 @@ def test_training_begins_with_what_the_model_does_without_a_task(bfm):
 
 
 @pytest.fixture(scope="module")
-def wide_bfm(bfm: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The model with PD targets three times as large, many of them out of bounds."""
-    model = copy.deepcopy(load_bfm(bfm))
+def wide_bfm(other_bfm: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random model with PD targets thirty times as large, many of them out of bounds."""
+    model = copy.deepcopy(load_bfm(other_bfm))
     for parameter in model.decoder[-1].parameters():
-        parameter.mul_(3.0)
+        parameter.mul_(30.0)
     path = tmp_path_factory.mktemp("bfm") / "wide.safetensors"
     save_bfm(model, path)
     return str(path)
@@ -199,7 +199,7 @@ def test_unmodified_ppo_obeys_the_bounds_loss(wide_bfm):
         large_tokens(model)
         observations = model.get_env().reset()
         before = bounds_loss(means(model, observations))
-        model.learn(512)
+        model.learn(1024)
         excess[coefficient] = bounds_loss(means(model, observations)) / before
         assert (model.policy.last_bounds_loss > 0) == (coefficient > 0)
     assert excess[10.0] < min(1.0, 0.85 * excess[0.0])
