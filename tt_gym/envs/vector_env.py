@@ -111,9 +111,12 @@ class TaskTokenVectorEnv(VectorEnv):
         self.humanoid = self.inputs.humanoid
         self.task = build_task(task, humanoid=self.humanoid, **parameters)
         self.start = chosen_start(self.humanoid, start)
-        settings = {"num_threads": num_threads} if simulator == "mujoco_cpu" else {}
         self.simulator = build_simulator(
-            simulator, self.humanoid, num_envs, objects=self.task.objects, **settings
+            simulator,
+            self.humanoid,
+            num_envs,
+            objects=self.task.objects,
+            num_threads=num_threads,
         )
         self.perturber = Perturber(perturbed, self.simulator) if perturbed.ranges() else None
         self.num_envs, self.control = num_envs, control

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -97,18 +96,17 @@ def _joint_rot(vectors: Tensor) -> Tensor:
 def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray, float]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            for field in ("poses", "trans"):
-                if field not in archive:
-                    raise ClipError(f"{path}: field {field!r} is missing; not an AMASS motion")
-            poses, trans = archive["poses"], archive["trans"]
-            rates: list[Any] = [archive[name] for name in _RATES if name in archive]
+            found = {name: archive[name] for name in ("poses", "trans", *_RATES) if name in archive}
     except FileNotFoundError:
         raise ClipError(f"{path}: no such clip file") from None
-    except ClipError:
-        raise
     except DAMAGED as error:
         raise ClipError(f"{path}: not a readable .npz clip ({error})") from error
+    for field in ("poses", "trans"):
+        if field not in found:
+            raise ClipError(f"{path}: field {field!r} is missing; not an AMASS motion")
+    poses, trans = found["poses"], found["trans"]
     _check(path, poses, trans)
+    rates = [found[name] for name in _RATES if name in found]
     rate = np.asarray(rates[0] if rates else np.nan, dtype=np.float64)
     if rate.size != 1 or not 1.0 <= float(rate) <= 1000.0:
         raise ClipError(f"{path}: field {_RATES[0]!r} must be 1 to 1000 Hz, got {rate}")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tt_gym import rotations
 from tt_gym.humanoids import Humanoid
+from tt_gym.motions.limbs import world_pose
 
 FPS = 30
 """Frame rate of every clip after reading, equal to the control rate, Hz."""
@@ -201,8 +202,7 @@ def lift(clip: Clip, humanoid: Humanoid, percentile: float = 10.0) -> Clip:
         humanoid: whose shapes touch the floor.
         percentile: of frames that may stay below.
     """
-    qpos = humanoid.qpos_from_pose(clip.root_pos, clip.joint_rot)
-    pos, rot, _, _ = humanoid.forward_kinematics(qpos, torch.zeros(len(qpos), humanoid.nv))
+    pos, rot = world_pose(humanoid, clip.root_pos, clip.joint_rot)
     depth = torch.quantile(humanoid.lowest_point(pos, rot), percentile / 100.0)
     raised = clip.root_pos.clone()
     raised[:, 2] += torch.relu(-depth)

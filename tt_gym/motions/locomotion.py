@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ import torch
 from torch import Tensor
 
 from tt_gym import rotations
-from tt_gym.motions.clip import FPS, Clip, ClipError, save_clip
+from tt_gym.motions import making
+from tt_gym.motions.clip import FPS, Clip, ClipError
 from tt_gym.motions.deepmimic import read_deepmimic
 from tt_gym.motions.editing import close_loop
 from tt_gym.motions.shipped import shipped_clip
@@ -186,10 +188,7 @@ def random_course(
     There is a new speed and heading every few seconds. Changes are as fast as a person makes them:
     limited acceleration, turn rate and, when fast, sideways acceleration.
     """
-
-    def uniform(low: float, high: float) -> float:
-        return low + (high - low) * float(torch.rand((), generator=generator))
-
+    uniform = functools.partial(making.uniform, generator)
     count = round(duration_s * FPS)
     speeds, rates = torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
     commands = torch.zeros(count, 2, dtype=torch.float64)
@@ -256,10 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jog", type=Path, required=True, help="a looping jog, DeepMimic's .txt")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the .npz clips")
-    parser.add_argument("--count", type=int, default=8)
-    parser.add_argument("--duration-s", type=float, default=40.0)
-    parser.add_argument("--seed", type=int, default=0)
+    making.add_arguments(parser, count=8, duration_s=40.0)
     parser.add_argument("--turn-deg", type=float, default=math.degrees(_TURN), help="largest turn")
     options = parser.parse_args(arguments)
     try:
@@ -273,10 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     except ClipError as error:
         parser.exit(1, f"error: {error}\n")
-    options.out.mkdir(parents=True, exist_ok=True)
-    for clip in clips:
-        save_clip(clip, options.out / f"{clip.name}.npz")
-    print(f"{options.out}: {len(clips)} clips, {sum(clip.duration_s for clip in clips):.0f} s")
+    making.write_clips(clips, options.out)
 
 
 if __name__ == "__main__":

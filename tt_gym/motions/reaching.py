@@ -9,16 +9,17 @@ and leans, with its feet where they were; for one aside or far away the chest tu
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from tt_gym import rotations
 from tt_gym.humanoids import DEEPMIMIC
-from tt_gym.motions.clip import FPS, Clip, save_clip, unroll
+from tt_gym.motions import making
+from tt_gym.motions.clip import FPS, Clip, unroll
 from tt_gym.motions.limbs import place_tip, world_pose
 from tt_gym.motions.shipped import shipped_clip
 
@@ -133,9 +134,7 @@ def random_course(
     frames: int, *, standing: bool, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Points (T, 3) and weights (T,) of one reach after the other; some rest in between."""
-
-    def uniform(low: float, high: float) -> float:
-        return low + (high - low) * float(torch.rand((), generator=generator))
+    uniform = functools.partial(making.uniform, generator)
 
     def point() -> list[float]:
         return random_points(1, standing=standing, generator=generator)[0].tolist()
@@ -181,8 +180,7 @@ def random_reaches(*, count: int, duration_s: float = 12.0, seed: int = 0) -> li
     Raises:
         ValueError: ``count`` or ``duration_s`` is not positive.
     """
-    if count < 1 or not duration_s > 0.0:
-        raise ValueError(f"count and duration_s must be positive, got {count} and {duration_s}")
+    making.check_positive(count, duration_s)
     generator = torch.Generator().manual_seed(seed)
     frames = round(duration_s * FPS)
     bases = {
@@ -206,10 +204,7 @@ def _first(clip: Clip, frames: int) -> Clip:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for the .npz clips")
-    parser.add_argument("--count", type=int, default=24)
-    parser.add_argument("--duration-s", type=float, default=12.0)
-    parser.add_argument("--seed", type=int, default=0)
+    making.add_arguments(parser, count=24, duration_s=12.0)
     options = parser.parse_args(arguments)
     try:
         clips = random_reaches(
@@ -217,10 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     except ValueError as error:
         parser.error(str(error))
-    options.out.mkdir(parents=True, exist_ok=True)
-    for clip in clips:
-        save_clip(clip, options.out / f"{clip.name}.npz")
-    print(f"{options.out}: {len(clips)} clips, {sum(clip.duration_s for clip in clips):.0f} s")
+    making.write_clips(clips, options.out)
 
 
 if __name__ == "__main__":

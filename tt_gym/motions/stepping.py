@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from tt_gym import rotations
 from tt_gym.humanoids import DEEPMIMIC
-from tt_gym.motions.clip import FPS, Clip, save_clip
+from tt_gym.motions import making
+from tt_gym.motions.clip import FPS, Clip
 from tt_gym.motions.limbs import place_tip, world_pose
 from tt_gym.motions.shipped import shipped_clip
 
@@ -52,10 +53,7 @@ class Course:
 
 def random_course(duration_s: float, generator: torch.Generator) -> Course:
     """A new facing, direction and speed every few seconds, with bounded accelerations."""
-
-    def uniform(low: float, high: float) -> float:
-        return low + (high - low) * float(torch.rand((), generator=generator))
-
+    uniform = functools.partial(making.uniform, generator)
     velocity, facing = torch.zeros(2, dtype=torch.float64), 0.0
     goal, speed, way = 0.0, 0.0, 0.0
     rows, until = [], FPS
@@ -182,8 +180,7 @@ def random_steps(*, count: int, duration_s: float = 12.0, seed: int = 0) -> list
     Raises:
         ValueError: ``count`` or ``duration_s`` is not positive.
     """
-    if count < 1 or not duration_s > 0.0:
-        raise ValueError(f"count and duration_s must be positive, got {count} and {duration_s}")
+    making.check_positive(count, duration_s)
     generator = torch.Generator().manual_seed(seed)
     return [
         stepping(random_course(duration_s, generator), name=f"stepping_{seed}_{index}")
@@ -194,19 +191,13 @@ def random_steps(*, count: int, duration_s: float = 12.0, seed: int = 0) -> list
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for the .npz clips")
-    parser.add_argument("--count", type=int, default=12)
-    parser.add_argument("--duration-s", type=float, default=12.0)
-    parser.add_argument("--seed", type=int, default=0)
+    making.add_arguments(parser, count=12, duration_s=12.0)
     options = parser.parse_args(arguments)
     try:
         clips = random_steps(count=options.count, duration_s=options.duration_s, seed=options.seed)
     except ValueError as error:
         parser.error(str(error))
-    options.out.mkdir(parents=True, exist_ok=True)
-    for clip in clips:
-        save_clip(clip, options.out / f"{clip.name}.npz")
-    print(f"{options.out}: {len(clips)} clips, {sum(clip.duration_s for clip in clips):.0f} s")
+    making.write_clips(clips, options.out)
 
 
 if __name__ == "__main__":

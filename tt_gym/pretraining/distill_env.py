@@ -164,24 +164,23 @@ class DistillEnv(TrackingEnv):
         self.follow(chosen)
 
     def restart(self, ids: Tensor) -> None:
-        """As :meth:`TrackingEnv.restart`, with new prompts; often just before another is asked."""
+        """As :meth:`TrackingEnv.restart`, with new prompts."""
         super().restart(ids)
         self.shift[ids], self.turn[ids] = 0.0, 0.0
-        if self.disturb and len(self._changes):
-            chance = torch.rand(len(ids), generator=self.generator)
-            self._restart_at_changes(ids[chance < _CHANGE_SHARE])
         self.draw_prompts(ids)
 
-    def _restart_at_changes(self, ids: Tensor) -> None:
-        """Put some environments where a made course is about to start, stop, turn or hurry."""
-        count = len(ids)
-        pick = torch.randint(len(self._changes), (count,), generator=self.generator)
-        clips, change = self._changes[pick].unbind(dim=-1)
-        early = torch.randint(_CHANGE_FRAMES, (count,), generator=self.generator)
-        frame = (change - early).clamp(min=0)
-        self.clip_ids[ids], self.frame[ids] = clips, frame
-        frames = self.library.frames[self.library.frame_index(clips, frame)]
-        self.simulator.reset(ids, frames.qpos, frames.qvel)
+    def draw_starts(self, count: int) -> tuple[Tensor, Tensor]:
+        """Often where a made course is about to start, stop, turn or hurry."""
+        clips, frames = super().draw_starts(count)
+        if self.disturb and len(self._changes):
+            chance = torch.rand(count, generator=self.generator)
+            chosen = (chance < _CHANGE_SHARE).nonzero().flatten()
+            size = (len(chosen),)
+            pick = torch.randint(len(self._changes), size, generator=self.generator)
+            early = torch.randint(_CHANGE_FRAMES, size, generator=self.generator)
+            clips[chosen] = self._changes[pick, 0]
+            frames[chosen] = (self._changes[pick, 1] - early).clamp(min=0)
+        return clips, frames
 
     def _moments_of_change(self) -> Tensor:
         """Clip and frame from which on something else is asked, (M, 2)."""

@@ -120,11 +120,13 @@ class TrackingEnv(VecEnv):
         """The state as it is compared with the reference (:mod:`distill` moves it)."""
         return self.simulator.state
 
+    def draw_starts(self, count: int) -> tuple[Tensor, Tensor]:
+        """Clips and frames in which episodes begin, (count,) long each."""
+        return self.library.sample(count, self.clip_weights(), self.generator, margin=_MIN_FRAMES)
+
     def restart(self, ids: Tensor) -> None:
         """Put some environments into freshly drawn reference states."""
-        clip_ids, start = self.library.sample(
-            len(ids), self.clip_weights(), self.generator, margin=_MIN_FRAMES
-        )
+        clip_ids, start = self.draw_starts(len(ids))
         self.clip_ids[ids], self.frame[ids], self.age[ids] = clip_ids, start, 0
         frames = self.library.frames[self.library.frame_index(clip_ids, start)]
         self.simulator.reset(ids, frames.qpos, frames.qvel)

@@ -1,5 +1,6 @@
 """Simulators: the only place where physics is known."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tt_gym.humanoids import Humanoid
@@ -20,17 +21,31 @@ __all__ = [
 SIMULATORS = ("mujoco_cpu", "mujoco_warp")
 
 
-def build_simulator(name: str, humanoid: Humanoid, num_envs: int, **settings: Any) -> Any:
+def build_simulator(
+    name: str,
+    humanoid: Humanoid,
+    num_envs: int,
+    *,
+    objects: Sequence[BoxObject] = (),
+    num_threads: int = 0,
+) -> Any:
     """A simulator by name: MuJoCo in C++ threads, or MuJoCo Warp (a GPU where there is one).
+
+    Args:
+        name: one of :data:`SIMULATORS`.
+        humanoid: what to simulate.
+        num_envs: N >= 1.
+        objects: free objects present in every environment.
+        num_threads: of ``mujoco_cpu``, 0 for all cores.
 
     Raises:
         ValueError: unknown name, or a value that is not allowed.
         ImportError: it needs a package that is not installed; the text says how to.
     """
     if name == "mujoco_cpu":
-        return MujocoCpu(humanoid, num_envs, **settings)
+        return MujocoCpu(humanoid, num_envs, objects=objects, num_threads=num_threads)
     if name == "mujoco_warp":
         from tt_gym.simulation.mujoco_warp import MujocoWarp
 
-        return MujocoWarp(humanoid, num_envs, **settings)
+        return MujocoWarp(humanoid, num_envs, objects=objects)
     raise ValueError(unknown("simulator", name, SIMULATORS))

@@ -1,0 +1,42 @@
+"""What the commands that make clips share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from tt_gym.motions.clip import Clip, save_clip
+
+
+def uniform(generator: torch.Generator, low: float, high: float) -> float:
+    """A number drawn evenly from ``low`` to ``high``."""
+    return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, count: int, duration_s: float) -> None:
+    """The options of all these commands, with defaults."""
+    parser.add_argument("--out", type=Path, required=True, help="folder for the .npz clips")
+    parser.add_argument("--count", type=int, default=count)
+    parser.add_argument("--duration-s", type=float, default=duration_s)
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def check_positive(count: int, duration_s: float) -> None:
+    """Refuse to make nothing.
+
+    Raises:
+        ValueError: ``count`` or ``duration_s`` is not positive.
+    """
+    if count < 1 or not duration_s > 0.0:
+        raise ValueError(f"count and duration_s must be positive, got {count} and {duration_s}")
+
+
+def write_clips(clips: Sequence[Clip], folder: Path) -> None:
+    """Save each under its name and say how much it was."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for clip in clips:
+        save_clip(clip, folder / f"{clip.name}.npz")
+    print(f"{folder}: {len(clips)} clips, {sum(clip.duration_s for clip in clips):.0f} s")
