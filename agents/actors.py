@@ -122,6 +122,7 @@ def choose(args: argparse.Namespace) -> Choice:
     if encoder.metadata.env_id != args.env:
         raise ValueError(f"token {name} was trained for {encoder.metadata.env_id}, not {args.env}")
     kwargs["prompt"] = args.prompt or encoder.metadata.prompt
+    kwargs["start"] = kwargs.get("start") or encoder.metadata.start
     # the goals it was trained for, unless a preset asks for others
     trained_for = {} if "preset" in kwargs else encoder.metadata.parameters
     kwargs = {**trained_for, **_given(kwargs)}

@@ -78,6 +78,7 @@ def describe(model: BaseAlgorithm, *, command: str, wall_clock_s: float) -> Toke
         task=env.spec.kwargs["task"],
         parameters=parameters_of(env.task),
         prompt=env.prompt,
+        start=env.start,
         bfm=fingerprint(env.bfm),
         command=command,
         seed=model.seed,

@@ -190,6 +190,7 @@ def test_the_token_acts_as_the_policy(straight, bfm):
     assert encoder.metadata is not None
     assert encoder.metadata.steps == 24 * ROLLOUT
     assert encoder.metadata.parameters["interval_steps"] == 199
+    assert encoder.metadata.start == "clips"
 
 
 def test_joint_control_trains_without_a_token_file(tmp_path, bfm):
@@ -373,6 +374,7 @@ def test_a_token_is_evaluated_on_the_goals_it_was_trained_for(tmp_path, bfm):
     common = ["--env", IDS[0], "--token", token, "--bfm", bfm]
     choice = actors.choose(parser.parse_args(common))
     assert tuple(choice.env_kwargs["speed_range"]) == (0.5, 0.6)
+    assert choice.env_kwargs["start"] == "clips"
     evaluate(IDS[0], choice.actor, episodes=1, seed=0, max_episode_steps=2, **choice.env_kwargs)
     other = [*common, "--env-kwargs", "speed_range:(0.7, 0.8)"]
     assert actors.choose(parser.parse_args(other)).env_kwargs["speed_range"] == (0.7, 0.8)

@@ -23,7 +23,14 @@ from tt_gym.motions.locomotion import random_locomotion
 from tt_gym.motions.reaching import random_reaches
 from tt_gym.pretraining import distill, report, tracker
 from tt_gym.pretraining.clips import load_clips
-from tt_gym.pretraining.distill_env import PROMPT_MODES, DistillEnv, aligned_poses, stride_velocity
+from tt_gym.pretraining.distill_env import (
+    PROMPT_MODES,
+    DistillEnv,
+    aligned_poses,
+    settled,
+    stride_velocity,
+)
+from tt_gym.pretraining.hard_windows import HardWindows
 from tt_gym.pretraining.tracker import TrackerConfig, TrackerPPO, load_tracker
 from tt_gym.pretraining.tracking_env import (
     TrackingEnv,
@@ -152,13 +159,34 @@ def test_the_end_of_a_clip_is_a_time_limit(env):
     assert env.age[3] == 0
 
 
-def test_clips_that_fail_are_drawn_more_often(env):
-    before = env.clip_weights()
-    failed = env.clip_ids == 1
-    assert failed.any()
-    env.count_outcomes(failed, ~failed)
-    after = env.clip_weights()
-    assert after[1] / after[0] > before[1] / before[0]
+def test_episodes_begin_more_often_before_what_fails(env):
+    hard = HardWindows(env.library)
+    clip = torch.zeros(NUM_ENVS, dtype=torch.long)
+    frames = torch.full((NUM_ENVS,), 46)  # in the second window of the first clip
+    everyone = torch.ones(NUM_ENVS, dtype=torch.bool)
+    before = hard.weights()
+    for _ in range(20):
+        hard.count(clip, frames, everyone)
+        hard.count(clip, frames - 16, ~everyone)  # the first window is passed
+    gain = hard.weights() / before
+    windows = -(-env.library.lengths // 30)
+    assert gain[1] > gain[int(windows[0])] == pytest.approx(1.0, rel=0.02)
+    assert gain[0] > 1.0  # the way there counts, although the first window itself is easy
+
+
+def test_drawn_frames_leave_the_margin(env):
+    clips, frames = HardWindows(env.library).draw(5000, torch.Generator(), margin=12)
+    lengths = env.library.lengths[clips]
+    assert (frames >= 0).all() and (frames <= (lengths - 12).clamp(min=0)).all()
+    assert set(clips.tolist()) == set(range(len(env.library.names)))
+
+
+def test_evaluation_draws_frames_evenly(env):
+    even = TrackingEnv(MujocoCpu(DEEPMIMIC, NUM_ENVS), env.library, seed=4)
+    even.mining = False
+    clips, frames = even.draw_starts(20000)
+    first = frames[clips == 0].float() / (env.library.lengths[0] - 12)
+    assert first.mean() == pytest.approx(0.5, abs=0.03)
 
 
 # ---- tracker ------------------------------------------------------------------------------------
@@ -375,6 +403,24 @@ def test_many_episodes_begin_where_something_else_is_about_to_be_asked():
     torch.testing.assert_close(env.view().pos, reference.pos, rtol=0, atol=2e-3)
     calm = DistillEnv(MujocoCpu(DEEPMIMIC, 8), MotionLibrary(DEEPMIMIC, [shipped_clip("walk")]))
     calm.reset()  # nothing to change in recorded clips
+
+
+def test_made_clips_are_followed_unprompted_only_while_nothing_changes():
+    (made,) = random_locomotion(shipped_clip("run"), count=1, duration_s=60.0, seed=1)
+    library = MotionLibrary(DEEPMIMIC, [made])
+    changed = (made.asked.diff(dim=0) != 0).any(dim=-1).nonzero().flatten() + 1
+    since = torch.arange(made.num_frames).unsqueeze(1) - torch.cat((torch.zeros(1), changed))
+    known = torch.where(since >= 0, since, torch.inf).amin(dim=1) >= 45
+    assert torch.equal(settled(library), known)
+    env = DistillEnv(MujocoCpu(DEEPMIMIC, 400), library, seed=2)
+    env.reset()
+    nothing = env.mode == PROMPT_MODES.index("nothing")
+    assert nothing.any()
+    assert known[env.frame[nothing]].all()
+    index = int(nothing.nonzero()[0])
+    env.frame[index] = changed[0] - 1
+    env.advance(env.reference(1).pd_target)  # the step in which something else is asked
+    assert env.mode[index] != PROMPT_MODES.index("nothing")
 
 
 def test_led_clips_show_the_led_body_and_are_not_followed_without_it():

@@ -66,6 +66,7 @@ class TokenMetadata:
         steps: environment steps.
         wall_clock_s: time those took.
         success_rate: share of goals reached, as ``agents.evaluate`` measures it, if measured.
+        start: where its episodes began, see :data:`tt_gym.envs.start_states.STARTS`; None: unknown.
     """
 
     env_id: str
@@ -78,6 +79,7 @@ class TokenMetadata:
     steps: int
     wall_clock_s: float
     success_rate: float | None = None
+    start: str | None = None
 
 
 class TokenEncoder(nn.Module):

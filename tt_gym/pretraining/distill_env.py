@@ -19,7 +19,7 @@ PROMPT_MODES = ("full", "heading_speed", "root", "sparse", "nothing", "led")
 clip leads a body."""
 ACTIONS = ("jump", "kick", "punch", "cmu_jumps")
 """Clips whose names begin so are followed only with parts of their poses shown."""
-_MODE_WEIGHTS = (0.35, 0.3, 0.1, 0.15, 0.1, 0.0)
+_MODE_WEIGHTS = (0.35, 0.28, 0.08, 0.12, 0.17, 0.0)
 _MODE_CHANGE_PROBABILITY = 1.0 / 90.0  # per control step: prompts switch within an episode too
 _SWITCH_PROBABILITY = 1.0 / 60.0  # per control step: go over to another clip
 _SWITCH_CANDIDATES = 48
@@ -27,9 +27,11 @@ _SWITCH_MAX_ERROR = 0.2  # m, mean over bodies: what the tracker recovers from
 _SWITCH_MARGIN = 45  # frames left in the new clip
 _PUSH_PROBABILITY = 1.0 / 90.0
 _PUSH_SPEED = 0.3  # m/s, standard deviation
+_ASKED_CHANGE = 0.05  # rad or m/s: more than that is something else that is asked
 _STRIDE_S = 0.7  # velocities are averaged over about half a walking cycle
 _COMMAND_SHARE = 0.5  # of prompts, look further ahead by this many control steps
 _COMMAND_STEPS = {"heading_speed": 30, "led": 20}
+_SETTLED_FRAMES = 45  # after a change in a made clip, all that was asked has become visible
 _CHANGE_SHARE, _CHANGE_FRAMES = 0.3, 15  # of episodes begin that shortly before a change, at most
 _SPARSE_BODY, _SPARSE_TOKEN = 0.2, 0.5  # chance to show a body's goal, and a token at all
 _LED_NEAR = 0.3  # chance to show a near goal of a led body; the far ones are what users show
@@ -47,6 +49,17 @@ def stride_velocity(library: MotionLibrary) -> Tensor:
         travel = library.frames.pos[after, 0, :2] - library.frames.pos[before, 0, :2]
         averaged.append(travel * FPS / (after - before).clamp(min=1).unsqueeze(-1))
     return torch.cat(averaged)
+
+
+def settled(library: MotionLibrary) -> Tensor:
+    """Frames that are not on their way to something newly asked of a made clip: (F,) bool."""
+    moved = torch.zeros(len(library.asked), dtype=torch.bool)
+    moved[1:] = (library.asked.diff(dim=0).abs() > _ASKED_CHANGE).any(dim=-1)
+    made = library.asked.isfinite().all(dim=-1)
+    moved[library.starts] = made[library.starts]
+    frames = torch.arange(len(moved))
+    latest = torch.where(moved, frames, -_SETTLED_FRAMES).cummax(dim=0).values
+    return ~made | (frames - latest >= _SETTLED_FRAMES)
 
 
 def aligned_pose(pos: Tensor, root_rot: Tensor, vel: Tensor) -> Tensor:
@@ -103,6 +116,7 @@ class DistillEnv(TrackingEnv):
         self._stride_velocity = stride_velocity(library)
         self._aligned = aligned_poses(library)
         self._changes = self._moments_of_change()
+        self._settled = settled(library)
         self._action = torch.tensor([name.startswith(ACTIONS) for name in library.names])
 
     def view(self) -> BodyState:
@@ -125,6 +139,7 @@ class DistillEnv(TrackingEnv):
         if self.disturb:
             self.disturbances()
         change = torch.rand(self.num_envs, generator=self.generator) < _MODE_CHANGE_PROBABILITY
+        change |= self._unforeseen(self.mode, self.clip_ids, self.frame)
         self.draw_prompts(change.nonzero().flatten())
         self.follow()
         return outcome
@@ -144,9 +159,7 @@ class DistillEnv(TrackingEnv):
         count = len(ids)
         if count == 0:
             return
-        clips, frames = self.library.sample(
-            count * _SWITCH_CANDIDATES, self.clip_weights(), self.generator, margin=_SWITCH_MARGIN
-        )
+        clips, frames = self.draw_frames(count * _SWITCH_CANDIDATES, margin=_SWITCH_MARGIN)
         clips, frames = clips.view(count, -1), frames.view(count, -1)
         state = self.simulator.state[ids]
         pose = aligned_pose(state.pos, state.rot[:, 0], state.vel)
@@ -189,7 +202,7 @@ class DistillEnv(TrackingEnv):
             zip(self.library.starts.tolist(), self.library.lengths.tolist(), strict=True)
         ):
             asked = self.library.asked[start : start + max(2, length - _CHANGE_FRAMES)]
-            changed = (asked.diff(dim=0).abs() > 0.05).any(dim=-1).nonzero().flatten() + 1
+            changed = (asked.diff(dim=0).abs() > _ASKED_CHANGE).any(dim=-1).nonzero().flatten() + 1
             moments.append(torch.stack((torch.full_like(changed, clip_id), changed), dim=-1))
         return torch.cat(moments)
 
@@ -235,14 +248,14 @@ class DistillEnv(TrackingEnv):
         """Where a clip would be followed without a sign of what comes next, (len(mode),) bool.
 
         Nobody could foresee the turns of a made clip or when a kick begins, and the average of all
-        that might come is a fall.
+        that might come is a fall. While nothing changes, a made clip is a gait like any other.
         """
-        made = self.library.asked[self.library.frame_index(clips, frames)].isfinite().all(dim=-1)
+        changing = ~self._settled[self.library.frame_index(clips, frames)]
         nothing = mode == self._index["nothing"]
         no_sign = nothing | (mode == self._index["heading_speed"]) | (mode == self._index["root"])
         led = self.library.led[clips] >= 0
         action = self._action[clips] & (nothing | (mode == self._index["heading_speed"]))
-        return ((made & nothing) | (led & no_sign) | action) & self.disturb
+        return ((changing & nothing) | (led & no_sign) | action) & self.disturb
 
     def show(self, ids: Tensor, mode: Tensor, tokens: int) -> None:
         """Set the visibility that belongs to ``mode`` (len(ids),)."""

@@ -64,7 +64,7 @@ def track(env: TrackingEnv, act: Callable[[], Tensor], *, seed: int) -> Tracking
         Per clip and under ``all``: success rate and error (mm) while tracked.
     """
     env.generator.manual_seed(seed)
-    env.failures, env.tries = torch.zeros_like(env.failures), torch.ones_like(env.tries)
+    env.mining = False
     env.restart(torch.arange(env.num_envs))
     alive = torch.ones(env.num_envs, dtype=torch.bool)
     running, total, count = alive.clone(), torch.zeros(env.num_envs), torch.zeros(env.num_envs)

@@ -14,6 +14,7 @@ from tt_gym import rotations
 from tt_gym.bfm.tokens import observe_state, state_size
 from tt_gym.humanoids import Humanoid
 from tt_gym.motions.library import MotionFrames, MotionLibrary
+from tt_gym.pretraining.hard_windows import HardWindows
 from tt_gym.simulation import BodyState, Simulator
 
 LOOK_AHEAD_STEPS = (1, 8)
@@ -70,14 +71,18 @@ def tracking_reward(state: BodyState, reference: MotionFrames) -> Tensor:
 class TrackingEnv(VecEnv):
     """SB3 VecEnv: the action corrects the reference's PD target, (D,) rad.
 
-    Episodes start in a reference state (clips drawn by length and failure rate) and end when the
-    mean body error exceeds :data:`MAX_ERROR`, the clip is over, or ``max_steps`` have passed.
+    Episodes start in a reference state, more often before what is hard, and end when the mean
+    body error exceeds :data:`MAX_ERROR`, the clip is over, or ``max_steps`` have passed.
 
     Args:
         simulator: N environments.
         library: clips to follow.
         seed: of the drawing of clips and start frames.
         max_steps: control steps per episode.
+
+    Attributes:
+        mining: begin more often before what is hard; otherwise clips are drawn by the root of
+            their length and start frames evenly.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class TrackingEnv(VecEnv):
         self.age = torch.zeros(num_envs, dtype=torch.long)
         self.failures = torch.ones(len(library.names))
         self.tries = torch.ones(len(library.names))
+        self.hard, self.mining = HardWindows(library), True
         width = state_size(humanoid) + len(LOOK_AHEAD_STEPS) * 12 * humanoid.num_bodies
         super().__init__(
             num_envs,
@@ -112,17 +118,20 @@ class TrackingEnv(VecEnv):
         parts += [observe_reference(state, self.reference(ahead)) for ahead in LOOK_AHEAD_STEPS]
         return torch.cat(parts, dim=1)
 
-    def clip_weights(self) -> Tensor:
-        """Sampling weight of every clip: longer and harder clips more often, (C,)."""
-        return self.library.durations_s.sqrt() * ((self.failures / self.tries).sqrt() + 0.1)
-
     def view(self) -> BodyState:
         """The state as it is compared with the reference (:mod:`distill` moves it)."""
         return self.simulator.state
 
+    def draw_frames(self, count: int, *, margin: int) -> tuple[Tensor, Tensor]:
+        """Clips and frames, (count,) long each, ``margin`` frames before the end at latest."""
+        if self.mining:
+            return self.hard.draw(count, self.generator, margin=margin)
+        weights = self.library.durations_s.sqrt()
+        return self.library.sample(count, weights, self.generator, margin=margin)
+
     def draw_starts(self, count: int) -> tuple[Tensor, Tensor]:
         """Clips and frames in which episodes begin, (count,) long each."""
-        return self.library.sample(count, self.clip_weights(), self.generator, margin=_MIN_FRAMES)
+        return self.draw_frames(count, margin=_MIN_FRAMES)
 
     def restart(self, ids: Tensor) -> None:
         """Put some environments into freshly drawn reference states."""
@@ -150,7 +159,8 @@ class TrackingEnv(VecEnv):
         return reward, failed, over, error
 
     def count_outcomes(self, failed: Tensor, over: Tensor) -> None:
-        """Keep running failure rates per clip."""
+        """Keep running failure rates per clip and window."""
+        self.hard.count(self.clip_ids, self.frame, failed)
         done = failed | over
         self.failures = self.failures * _STATISTICS_DECAY + 0.001
         self.tries = self.tries * _STATISTICS_DECAY + 0.001
@@ -224,6 +234,8 @@ class TrackingEnv(VecEnv):
             "age": self.age,
             "failures": self.failures,
             "tries": self.tries,
+            "window_failures": self.hard.failures,
+            "window_tries": self.hard.tries,
         }
 
     def set_state(self, saved: dict[str, Any]) -> None:
@@ -235,3 +247,5 @@ class TrackingEnv(VecEnv):
         self.simulator.set_state(saved["physics"].numpy())
         for name in ("clip_ids", "frame", "age", "failures", "tries"):
             getattr(self, name).copy_(saved[name])
+        self.hard.failures.copy_(saved["window_failures"])
+        self.hard.tries.copy_(saved["window_tries"])

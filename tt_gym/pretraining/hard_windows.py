@@ -1,0 +1,62 @@
+"""Which seconds of the clips are followed badly, and episodes that begin before them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tt_gym.motions.clip import FPS
+from tt_gym.motions.library import MotionLibrary
+
+_LENGTH = FPS  # frames
+_AHEAD = 3  # an episode begins up to this many windows before a hard one
+_EASY = 0.1  # weight of a window that never fails, beside the root of the failure rate
+_DECAY = 0.999  # of the counts, per control step
+_PRIOR_RATE = 0.3
+
+
+class HardWindows:
+    """Failure rate of every second of the clips, and start frames drawn by it.
+
+    Args:
+        library: the clips.
+
+    Attributes:
+        failures: decaying counts of failed passages, (M,).
+        tries: of all passages, (M,).
+    """
+
+    def __init__(self, library: MotionLibrary) -> None:
+        self.library = library
+        counts = (library.lengths + _LENGTH - 1) // _LENGTH
+        self._first = torch.cumsum(counts, dim=0) - counts
+        self._clip = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        self._frame = (torch.arange(len(self._clip)) - self._first[self._clip]) * _LENGTH
+        # long clips count by the root of their length, not by the number of their windows
+        self._share = (library.durations_s.sqrt() / counts)[self._clip]
+        last = (self._first + counts - 1)[self._clip]
+        ahead = torch.arange(len(last)).unsqueeze(1) + torch.arange(_AHEAD)
+        self._ahead = torch.minimum(ahead, last.unsqueeze(1))  # (M, A)
+        self.tries = torch.ones(len(self._clip))
+        self.failures = _PRIOR_RATE * self.tries
+
+    def weights(self) -> Tensor:
+        """Of drawing each window, (M,): the root of the failure rate in it and the next two."""
+        rate = (self.failures / self.tries)[self._ahead].mean(dim=1)
+        return self._share * (rate.sqrt() + _EASY)
+
+    def draw(self, count: int, generator: torch.Generator, *, margin: int) -> tuple[Tensor, Tensor]:
+        """Clips and start frames, (count,) long each, at least ``margin`` frames before the end."""
+        window = torch.multinomial(self.weights(), count, replacement=True, generator=generator)
+        clips = self._clip[window]
+        frames = self._frame[window] + torch.randint(_LENGTH, (count,), generator=generator)
+        return clips, torch.minimum(frames, (self.library.lengths[clips] - margin).clamp(min=0))
+
+    def count(self, clips: Tensor, frames: Tensor, failed: Tensor) -> None:
+        """Note a control step that led to ``frames`` (N,) of ``clips``, and who failed in it."""
+        self.tries = _DECAY * self.tries + (1.0 - _DECAY)
+        self.failures = _DECAY * self.failures + (1.0 - _DECAY) * _PRIOR_RATE
+        done = failed | (frames % _LENGTH == 0)
+        window = (self._first[clips] + (frames - 1) // _LENGTH)[done]
+        self.tries.index_add_(0, window, torch.ones(len(window)))
+        self.failures.index_add_(0, window, failed[done].float())
