@@ -62,7 +62,7 @@ def watch(
             with window.lock():
                 env.simulator.data(0, data)
                 window.user_scn.ngeom = 0
-                ground = float(env.simulator.ground_height(env.simulator.qpos[:, 0])[0])
+                ground = float(env.simulator.ground_height(env.simulator.qpos[:, :2])[0])
                 base = np.array([*data.xpos[1, :2], ground])
                 add_goal(window.user_scn, base, {key: v[0] for key, v in env.goal.items()})
             window.sync()

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 import torch
@@ -236,6 +237,60 @@ def test_boxes_stand_on_the_slope():
     assert (moved[~near] < 0.02).all()
 
 
+@pytest.mark.parametrize(("kind", "measure"), [("roughness", 0.1), ("stair_height", 0.15)])
+def test_the_ground_is_where_the_terrain_says(kind, measure):
+    env = still(**{kind: measure})
+    simulator = env.simulator
+    data = simulator.data(0)
+    assert simulator.terrain is not None
+    generator = np.random.default_rng(0)
+    found, told = [], []
+    for place in generator.uniform(-25.0, 25.0, size=(200, 2)):
+        above, geom = np.array([*place, 20.0]), np.zeros(1, dtype=np.int32)
+        floors = np.array([1, 0, 0, 0, 0, 0], dtype=np.uint8)
+        distance = mujoco.mj_ray(
+            simulator.model, data, above, np.array([0.0, 0.0, -1.0]), floors, True, -1, geom
+        )
+        found.append(20.0 - distance)
+        at = torch.tensor(place, dtype=torch.float32).expand(2, 2)
+        told.append(float(simulator.terrain.height(at, torch.zeros(2, dtype=torch.long))[0]))
+        assert simulator.terrain.highest(at, torch.zeros(2, dtype=torch.long))[0] >= told[-1] - 1e-6
+    # cells are two triangles in physics and one bent sheet here
+    np.testing.assert_allclose(found, told, atol=0.3 * measure)
+    assert np.mean(np.abs(np.subtract(found, told))) < 0.05 * measure
+    assert max(told) == pytest.approx(measure * (6 if kind == "stair_height" else 1), rel=0.15)
+    assert min(told) < 0.05 * measure + 0.01
+
+
+@pytest.mark.parametrize("kind", ["roughness", "stair_height"])
+def test_humanoids_and_boxes_begin_above_the_terrain_and_rest_on_it(kind):
+    settings = {"control": "joint", "perturbations": {kind: (0.0, 0.12)}}
+    env = make("TTStrike-v0", num_envs=16, **settings)
+    env.reset(seed=0)
+    simulator, level = env.simulator, env.perturber.level
+    assert len(set(level.tolist())) > 3
+    feet = torch.tensor(np.stack([simulator.data(index).xpos[1:] for index in range(16)]))[:, FEET]
+    ground = simulator.terrain.height(feet[..., :2].float(), level)
+    assert (feet[..., 2] > ground + 0.02).all()
+    box = simulator.state.object_pos[:, 0].clone()
+    idle(env, 15)
+    moved = (simulator.state.object_pos[:, 0] - box).norm(dim=-1)
+    assert (moved < 0.4).float().mean() > 0.7  # some are fallen on
+    force = simulator.state.contact_force[..., 2].sum(dim=-1)
+    assert (force > 50.0).float().mean() > 0.7
+    assert not simulator.diverged.any()
+
+
+def test_heights_count_from_the_mean_ground():
+    env = still(stair_height=0.2)
+    qpos, qvel = env.simulator.qpos, torch.zeros(2, DEEPMIMIC.nv)
+    qpos[:, 0] = 3.7  # on the plateau behind six steps
+    qpos[:, 2] = STANDING_HEIGHT + 6 * 0.2 + 0.02
+    env.simulator.reset(torch.arange(2), qpos, qvel)
+    height = env.simulator.state.pos[:, 0, 2]
+    torch.testing.assert_close(height, torch.full((2,), STANDING_HEIGHT + 0.02))
+
+
 # ---- to whom, and when --------------------------------------------------------------------------
 
 
@@ -334,6 +389,21 @@ def test_the_single_environment_takes_them_too():
     assert np.allclose(friction[0, :, 0], 0.4)
 
 
+@pytest.mark.parametrize("kind", ["roughness", "stair_height"])
+def test_terrain_is_saved_and_repeated_bit_for_bit(kind):
+    settings = {"perturbations": {kind: (0.0, 0.1)}, "max_episode_steps": 6}
+    env, other = make(**settings), make(**settings)
+    env.reset(seed=3)
+    idle(env, 4)
+    other.reset(seed=8)
+    other.set_state(env.get_state())
+    assert torch.equal(other.perturber.level, env.perturber.level)
+    for _ in range(8):  # beyond the end of an episode
+        idle(env, 1)
+        idle(other, 1)
+        assert torch.equal(env.simulator.qpos, other.simulator.qpos)
+
+
 def test_all_tasks_run_with_everything():
     for env_id in sorted(name for name in gymnasium.registry if name.startswith("TT")):
         env = make(env_id, perturbations=EVERYTHING)
@@ -355,6 +425,8 @@ def test_all_tasks_run_with_everything():
         ({"latency_steps": 1.5}, "latency_steps must be a whole number from 0 to 30.* got 1.5"),
         ({"mass": {"chest": 0.0}}, "mass of 'chest' must be a number from 0.1 to 10"),
         ({"slope_deg": 45}, "slope_deg must be a number from -30 to 30"),
+        ({"roughness": 3.0}, "roughness must be a number from 0 to 0.5"),
+        ({"roughness": 0.1, "slope_deg": 3}, "only one of slope_deg, roughness, stair_height"),
         ({"push_rate": 2.0}, "push_rate=2.0 needs a push_speed"),
         (0.4, "perturbations must be Perturbations, a dict or None, got 0.4"),
     ],

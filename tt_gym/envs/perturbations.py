@@ -17,6 +17,7 @@ from typing import Any
 
 from tt_gym.names import unknown
 from tt_gym.simulation.state import CONTROL_DT
+from tt_gym.simulation.terrain import SHAPES, Terrain
 
 Range = tuple[float, float]
 Value = float | Range
@@ -31,8 +32,13 @@ LIMITS: dict[str, Range] = {
     "latency_steps": (0, 30),
     "observation_noise": (0.0, 10.0),
     "slope_deg": (-30.0, 30.0),
+    "roughness": (0.0, 0.5),
+    "stair_height": (0.0, 0.3),
 }
 """What is allowed; most bounds only catch mistaken units."""
+GROUND = ("slope_deg", *SHAPES)
+"""Kinds of ground, of which there is one at a time."""
+_LEVELS = 9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +61,15 @@ class Perturbations:
             the frozen model see them; reward and success see the truth.
         slope_deg: the ground rises along world +x, where the humanoid faces at the start. Heights
             count from the ground under the root; objects stand upright on the slope.
+        roughness: bumps 0.3 m apart, each of random height up to this, m.
+        stair_height: of the steps of flights up and down along world x, m. On bumps and stairs
+            heights count from the mean ground around the root; a range is drawn from in nine
+            levels, the frozen model does not see what is ahead, and there is only one of slope,
+            bumps and stairs.
 
     Raises:
         ValueError: a value that is no finite number or range of such, or beyond its limits; a
-            ``push_rate`` without ``push_speed``.
+            ``push_rate`` without ``push_speed``; two kinds of ground.
     """
 
     gravity: Value = 1.0
@@ -69,6 +80,8 @@ class Perturbations:
     latency_steps: Value = 0
     observation_noise: Value = 0.0
     slope_deg: Value = 0.0
+    roughness: Value = 0.0
+    stair_height: Value = 0.0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -80,6 +93,9 @@ class Perturbations:
                 _check(field.name, given, LIMITS[field.name], whole=whole)
         if self.push_rate != Perturbations.push_rate and not any(_range(self.push_speed)):
             raise ValueError(f"perturbations: push_rate={self.push_rate!r} needs a push_speed")
+        ground = [name for name in self.ranges() if name in GROUND]
+        if len(ground) > 1:
+            raise ValueError(f"perturbations: only one of {', '.join(GROUND)}, got {ground}")
 
     def ranges(self) -> dict[str, Range]:
         """Lowest and highest value of what is perturbed at all; ``mass/NAME`` for single bodies."""
@@ -98,6 +114,15 @@ class Perturbations:
         if "push_speed" in changed:  # which says nothing without the other
             changed["push_rate"] = ranges["push_rate"]
         return changed
+
+    def terrain(self) -> Terrain | None:
+        """What lies on the floor, at the levels that episodes draw from."""
+        for kind, (low, high) in self.ranges().items():
+            if kind in SHAPES:
+                count = _LEVELS if low < high else 1
+                share = [level / max(count - 1, 1) for level in range(count)]
+                return Terrain(kind, tuple(low + (high - low) * part for part in share))
+        return None
 
 
 def build_perturbations(given: Perturbations | Mapping[str, Any] | None) -> Perturbations:

@@ -49,6 +49,7 @@ class Perturber:
             name: simulator.parameter(name)[0].copy() for name in self._changed_parameters()
         }
         self.episode_generator, self.step_generator = torch.Generator(), torch.Generator()
+        self.terrain, self.level = simulator.terrain, torch.zeros(count, dtype=torch.long)
         self._queue = torch.zeros(0)  # PD targets on their way, newest first, (L, N, D)
         if "latency_steps" in self.ranges:
             depth = 1 + int(self.ranges["latency_steps"][1])
@@ -96,6 +97,10 @@ class Perturber:
             value = low + (high - low) * share
             if name == "latency_steps":
                 value = low + ((high - low + 1.0) * share).floor()
+            if self.terrain is not None and name == self.terrain.kind:
+                measures = torch.tensor(self.terrain.measures)
+                self.level[ids] = (len(measures) * share).long().clamp(max=len(measures) - 1)
+                value = measures[self.level[ids]]
             self.values[name][ids] = value
         self._change_physics(ids)
         if len(self._queue):
@@ -106,7 +111,9 @@ class Perturber:
             self._noise[ids] = torch.randn(
                 len(ids), *self._noise.shape[1:], generator=self.episode_generator
             )
-        return self._on_ground(ids, qpos) if "slope_deg" in self.ranges else qpos
+        if self.terrain is not None:
+            return self._on_terrain(ids, qpos)
+        return self._on_slope(ids, qpos) if "slope_deg" in self.ranges else qpos
 
     def _change_physics(self, ids: Tensor) -> None:
         """Bring the values of some environments into the simulator."""
@@ -130,6 +137,8 @@ class Perturber:
             self.simulator.update_constants()
         if "slope_deg" in self.ranges:
             self.simulator.tilt_ground(ids, torch.deg2rad(self.values["slope_deg"][ids]))
+        if self.terrain is not None:
+            self.simulator.choose_terrain(ids, self.level[ids])
 
     def _mass_factors(self, ids: Tensor) -> Tensor:
         """Of MuJoCo's bodies: the world, the humanoid's, objects: (R, 1 + B + K)."""
@@ -145,7 +154,19 @@ class Perturber:
                 factors[:, 1 + first : 1 + last] = value[ids].unsqueeze(-1)
         return factors
 
-    def _on_ground(self, ids: Tensor, qpos: Tensor) -> Tensor:
+    def _on_terrain(self, ids: Tensor, qpos: Tensor) -> Tensor:
+        """Humanoid and objects lifted until no foot and no object is below the ground."""
+        assert self.terrain is not None
+        humanoid, qpos, level = self.simulator.humanoid, qpos.clone(), self.level[ids]
+        own = qpos[:, : humanoid.nq]
+        bodies, *_ = humanoid.forward_kinematics(own, torch.zeros(len(ids), humanoid.nv))
+        feet = bodies[:, list(humanoid.feet), :2]
+        qpos[:, 2] += self.terrain.highest(feet, level).amax(dim=-1)
+        for start in range(humanoid.nq, qpos.shape[1], 7):
+            qpos[:, start + 2] += self.terrain.highest(qpos[:, start : start + 2], level)
+        return qpos
+
+    def _on_slope(self, ids: Tensor, qpos: Tensor) -> Tensor:
         """The humanoid lifted until no foot is below the slope, objects turned with it."""
         humanoid, qpos = self.simulator.humanoid, qpos.clone()
         slope = torch.deg2rad(self.values["slope_deg"][ids])
@@ -215,6 +236,7 @@ class Perturber:
         """As checkpoint content."""
         return {
             "values": {name: value.clone() for name, value in self.values.items()},
+            "level": self.level.clone(),
             "queue": self._queue.clone(),
             "noise": self._noise.clone(),
             "episode_generator": self.episode_generator.get_state(),
@@ -233,6 +255,7 @@ class Perturber:
                 f"{list(self.values)}"
             )
         self.values = {name: value.clone() for name, value in saved["values"].items()}
+        self.level = saved["level"].clone()
         self._queue, self._noise = saved["queue"].clone(), saved["noise"].clone()
         self.episode_generator.set_state(saved["episode_generator"])
         self.step_generator.set_state(saved["step_generator"])

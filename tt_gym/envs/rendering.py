@@ -61,7 +61,7 @@ class Painter:
         """
         self._data = self.simulator.data(index, self._data)
         root = self._data.xpos[1]
-        ground = float(self.simulator.ground_height(self.simulator.qpos[:, 0])[index])
+        ground = float(self.simulator.ground_height(self.simulator.qpos[:, :2])[index])
         self._camera.lookat[:] = (root[0], root[1], ground + 0.8)
         self._renderer.update_scene(self._data, self._camera)
         scene = self._renderer.scene

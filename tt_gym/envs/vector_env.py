@@ -117,6 +117,7 @@ class TaskTokenVectorEnv(VectorEnv):
             num_envs,
             objects=self.task.objects,
             num_threads=num_threads,
+            terrain=perturbed.terrain(),
         )
         self.perturber = Perturber(perturbed, self.simulator) if perturbed.ranges() else None
         self.num_envs, self.control = num_envs, control

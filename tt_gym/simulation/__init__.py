@@ -7,6 +7,7 @@ from tt_gym.humanoids import Humanoid
 from tt_gym.names import unknown
 from tt_gym.simulation.mujoco_cpu import MujocoCpu
 from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject, Simulator
+from tt_gym.simulation.terrain import Terrain
 
 __all__ = [
     "CONTROL_DT",
@@ -15,6 +16,7 @@ __all__ = [
     "BoxObject",
     "MujocoCpu",
     "Simulator",
+    "Terrain",
     "build_simulator",
 ]
 
@@ -28,6 +30,7 @@ def build_simulator(
     *,
     objects: Sequence[BoxObject] = (),
     num_threads: int = 0,
+    terrain: Terrain | None = None,
 ) -> Any:
     """A simulator by name: MuJoCo in C++ threads, or MuJoCo Warp (a GPU where there is one).
 
@@ -37,13 +40,16 @@ def build_simulator(
         num_envs: N >= 1.
         objects: free objects present in every environment.
         num_threads: of ``mujoco_cpu``, 0 for all cores.
+        terrain: of ``mujoco_cpu``, None for flat ground.
 
     Raises:
         ValueError: unknown name, or a value that is not allowed.
         ImportError: it needs a package that is not installed; the text says how to.
     """
     if name == "mujoco_cpu":
-        return MujocoCpu(humanoid, num_envs, objects=objects, num_threads=num_threads)
+        return MujocoCpu(
+            humanoid, num_envs, objects=objects, num_threads=num_threads, terrain=terrain
+        )
     if name == "mujoco_warp":
         from tt_gym.simulation.mujoco_warp import MujocoWarp
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from tt_gym.humanoids import Humanoid
 from tt_gym.humanoids.humanoid import FLOOR_BIT, LIMB_BIT, OBJECT_BIT
 from tt_gym.simulation.state import DECIMATION, TIMESTEP, BodyState, BoxObject, body_state
+from tt_gym.simulation.terrain import NAME as TERRAIN
+from tt_gym.simulation.terrain import Terrain
 
 _DIVERGENCE_WARNINGS = [
     int(mujoco.mjtWarning.mjWARN_BADQPOS),
@@ -42,9 +44,13 @@ def _quiet_warnings() -> None:
 
 
 def build_spec(
-    humanoid: Humanoid, objects: Sequence[BoxObject] = (), *, self_collision: bool = False
+    humanoid: Humanoid,
+    objects: Sequence[BoxObject] = (),
+    *,
+    self_collision: bool = False,
+    terrain: Terrain | None = None,
 ) -> mujoco.MjSpec:
-    """The MuJoCo model: floor, humanoid, objects and contact sensors.
+    """The MuJoCo model: floor, humanoid, objects and contact sensors; a terrain lies on the floor.
 
     Returns:
         A spec to compile; sensors come in the order net force per body, then force of each object
@@ -58,6 +64,8 @@ def build_spec(
     spec.option.ls_iterations = 10
     spec.visual.global_.offwidth = spec.visual.global_.offheight = 2048
     _add_floor(spec)
+    if terrain is not None:
+        terrain.add_to(spec)
     humanoid.add_to(spec, self_collision=self_collision)
     for item in objects:
         node = spec.worldbody.add_body(name=item.name, pos=[2.0, 0.0, item.half_size[2]])
@@ -144,6 +152,7 @@ class MujocoCpu:
         objects: free objects present in every environment.
         self_collision: let limbs collide with each other.
         num_threads: physics threads, 0 for all cores.
+        terrain: what lies on the floor; every environment begins with its first level.
 
     Raises:
         ValueError: ``num_envs`` is not a positive integer.
@@ -157,12 +166,14 @@ class MujocoCpu:
         objects: Sequence[BoxObject] = (),
         self_collision: bool = False,
         num_threads: int = 0,
+        terrain: Terrain | None = None,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
         _quiet_warnings()
         self.humanoid, self.num_envs, self.objects = humanoid, num_envs, tuple(objects)
-        self.model = build_spec(humanoid, objects, self_collision=self_collision).compile()
+        spec = build_spec(humanoid, objects, self_collision=self_collision, terrain=terrain)
+        self.model = spec.compile()
         threads = min(num_threads or os.cpu_count() or 1, num_envs)
         self._batch = Batch(self.model, num_envs, nthread=threads, persistent=True)
         self._qpos, self._qvel, self._ctrl = (self._bind(k) for k in ("qpos", "qvel", "ctrl"))
@@ -172,6 +183,9 @@ class MujocoCpu:
         self._root_of_body = self.model.body_rootid[1:]
         self.diverged = torch.zeros(num_envs, dtype=torch.bool)
         self.ground_slope: Tensor | None = None
+        self.terrain, self._level = terrain, torch.zeros(num_envs, dtype=torch.long)
+        if terrain is not None:
+            self.choose_terrain(torch.arange(num_envs), torch.zeros_like(self._level))
         self._batch.forward()
         self.state = self._read_state()
 
@@ -221,8 +235,20 @@ class MujocoCpu:
         # else MuJoCo takes the frame of the world body for that of the floor
         self._batch.expand("geom_sameframe")[rows, floor] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE
 
-    def ground_height(self, x: Tensor) -> Tensor:
-        """Height (N, ...) of the ground at world x (N, ...), m."""
+    def choose_terrain(self, ids: Tensor, level: Tensor) -> None:
+        """Give some environments the terrain's measures number ``level`` (len(ids),).
+
+        Heights in :attr:`state` are above the mean ground within 0.35 m of the root.
+        """
+        self._level[ids] = level
+        field = self._batch.expand("geom_dataid")
+        field[ids.numpy(), self.model.geom(TERRAIN).id] = level.numpy()
+
+    def ground_height(self, place: Tensor) -> Tensor:
+        """Height (N, ...) from which those in :attr:`state` count for a root at (N, ..., 2), m."""
+        x = place[..., 0]
+        if self.terrain is not None:
+            return self.terrain.mean_height(place, self._level)
         if self.ground_slope is None:
             return torch.zeros_like(x)
         return x * self.ground_slope.tan().view(-1, *[1] * (x.dim() - 1))
@@ -296,8 +322,8 @@ class MujocoCpu:
             forces=now(self._sensors),
             num_bodies=self.humanoid.num_bodies,
         )
-        if self.ground_slope is not None:
-            height = self.ground_height(state.pos[:, :1, 0])
+        if self.ground_slope is not None or self.terrain is not None:
+            height = self.ground_height(state.pos[:, :1, :2])
             state.pos[..., 2] -= height
             state.object_pos[..., 2] -= height
         return state

@@ -191,9 +191,9 @@ class MujocoWarp:
         mujoco.mj_forward(self.model, data)
         return data
 
-    def ground_height(self, x: Tensor) -> Tensor:
-        """Height (N, ...) of the ground at world x (N, ...), m: it is flat here."""
-        return torch.zeros_like(x)
+    def ground_height(self, place: Tensor) -> Tensor:
+        """Height (N, ...) of the ground at world places (N, ..., 2), m: it is flat here."""
+        return torch.zeros_like(place[..., 0])
 
     def _read_state(self) -> BodyState:
         def now(name: str) -> Tensor:
