@@ -15,7 +15,9 @@ from tt_gym.motions import (
     ClipError,
     MotionLibrary,
     load_clip,
+    read_amc,
     read_bvh,
+    read_clip,
     read_deepmimic,
     save_clip,
     shipped_clip,
@@ -323,3 +325,170 @@ def test_a_truncated_bvh_clip_is_refused(tmp_path, share):
     path.write_text(text[: int(share * len(text))])
     with pytest.raises(ClipError, match=r"cut.bvh: "):
         read_bvh(path, source="test")
+
+
+# ---- .asf and .amc files --------------------
+
+BONES = {  # name: parent, its end as the place of a BVH joint, the joint that it turns
+    "lowerback": ("root", "Spine1", None),
+    "thorax": ("lowerback", "Head", "Spine1"),
+    "head": ("thorax", None, "Head"),
+}
+for side in ("Left", "Right"):
+    s = side[0].lower()
+    BONES |= {
+        f"{s}hipjoint": ("root", f"{side}UpLeg", None),
+        f"{s}femur": (f"{s}hipjoint", f"{side}Leg", f"{side}UpLeg"),
+        f"{s}tibia": (f"{s}femur", f"{side}Foot", f"{side}Leg"),
+        f"{s}foot": (f"{s}tibia", None, f"{side}Foot"),
+        f"{s}clavicle": ("thorax", f"{side}Arm", None),
+        f"{s}humerus": (f"{s}clavicle", f"{side}ForeArm", f"{side}Arm"),
+        f"{s}radius": (f"{s}humerus", f"{side}Hand", f"{side}ForeArm"),
+        f"{s}wrist": (f"{s}radius", None, f"{side}Hand"),
+    }
+TILT_DEG = (10.0, -20.0, 35.0)  # of every bone's own axes, about fixed x, y, z
+
+
+def turned(x: float, y: float, z: float) -> np.ndarray:
+    """Matrix of turns about fixed x, then y, then z, by degrees."""
+    (a, b, c), (d, e, f) = (np.cos(np.radians((x, y, z))), np.sin(np.radians((x, y, z))))
+    about_x = np.array([[1, 0, 0], [0, a, -d], [0, d, a]])
+    about_y = np.array([[b, 0, e], [0, 1, 0], [-e, 0, b]])
+    about_z = np.array([[c, -f, 0], [f, c, 0], [0, 0, 1]])
+    return about_z @ about_y @ about_x
+
+
+def angles(matrix: np.ndarray) -> tuple[float, float, float]:
+    """Inverse of ``turned``."""
+    x = math.atan2(matrix[2, 1], matrix[2, 2])
+    y = -math.asin(matrix[2, 0])
+    z = math.atan2(matrix[1, 0], matrix[0, 0])
+    return math.degrees(x), math.degrees(y), math.degrees(z)
+
+
+def write_asf(folder: Path) -> Path:
+    """The BVH files' skeleton with skew bone axes."""
+    ends = {name: np.array(offset, dtype=float) for name, _, offset in SKELETON}
+    lines = ["# made by hand", ":version 1.10", ":name test", ":units", "  mass 1.0", "  angle deg"]
+    lines += [":root", "  order TX TY TZ RX RY RZ", "  axis XYZ", "  position 0 0 0"]
+    lines += ["  orientation 0 0 0", ":bonedata"]
+    for name, (_, end, joint) in BONES.items():
+        way = ends[end] if end else np.array([0.0, 0.0, 1.0])
+        length = np.linalg.norm(way)
+        lines += ["begin", f"  name {name}", "  direction {} {} {}".format(*way / length)]
+        lines += [f"  length {length}", "  axis {} {} {} XYZ".format(*TILT_DEG)]
+        lines += ["  dof rx ry rz", "  limits (-180 180)"] if joint else []
+        lines += ["end"]
+    lines += [":hierarchy", "begin"]
+    lines += [f"  {parent} {name}" for name, (parent, *_) in BONES.items()] + ["end"]
+    path = folder / "07.asf"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def write_amc(folder: Path, frames: list[tuple[tuple, dict]]) -> Path:
+    """What ``bvh_row`` writes for the same positions and (z, y, x) angles."""
+    tilt = turned(*TILT_DEG)
+    lines = ["#!OML:ASF", ":FULLY-SPECIFIED", ":DEGREES"]
+    for number, (position, euler_deg) in enumerate(frames, start=1):
+        turns = {"LeftUpLeg": (-_SPREAD, 0, 0), "RightUpLeg": (_SPREAD, 0, 0)} | euler_deg
+        lines.append(str(number))
+        z, y, x = turns.get("Hips", (0, 0, 0))
+        root = angles(bvh_turn(z, y, x))
+        lines.append("root " + " ".join(map(str, (*position, *root))))
+        for name, (_, _, joint) in BONES.items():
+            if joint:
+                local = tilt.T @ bvh_turn(*turns.get(joint, (0, 0, 0))) @ tilt
+                lines.append(f"{name} " + " ".join(map(str, angles(local))))
+    path = folder / "07_03.amc"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def bvh_turn(z: float, y: float, x: float) -> np.ndarray:
+    """BVH channels turn about moving axes, so the last one comes first."""
+    return turned(x, y, z)
+
+
+def random_frames(count: int) -> list[tuple[tuple, dict]]:
+    generator = np.random.default_rng(0)
+    names = [name for name, *_ in SKELETON]
+    first = {name: generator.uniform(-25, 25, size=3) for name in names}
+    frames: list[tuple[tuple, dict]] = []
+    for index in range(count):
+        share = index / count
+        position = (0.5 * index, 16.0 + 0.1 * index, 0.2 * index)
+        frames.append((position, {name: tuple(share * first[name]) for name in names}))
+    return frames
+
+
+def test_amc_and_bvh_files_of_one_motion_give_one_clip(tmp_path):
+    frames = random_frames(12)
+    rows = [STANDING, *(bvh_row(position, **turns) for position, turns in frames)]
+    expected = read_bvh(write_bvh(tmp_path / "a.bvh", rows), source="test")
+    write_asf(tmp_path)
+    path = write_amc(tmp_path, frames)
+    clip = read_amc(path, source="test", rate=1 / 0.0333333)
+    assert (clip.name, clip.num_frames, clip.source) == ("07_03", expected.num_frames, "test")
+    assert rotations.rotation_angle(expected.joint_rot[0], expected.joint_rot[-1]).max() > 0.2
+    torch.testing.assert_close(clip.root_pos, expected.root_pos, rtol=0, atol=1e-4)
+    away = rotations.rotation_angle(clip.joint_rot, expected.joint_rot)
+    assert away.max() < 2e-3
+    assert read_clip(path).num_frames < clip.num_frames  # 120 Hz unless said otherwise
+
+
+def test_angles_may_be_in_radians(tmp_path):
+    write_asf(tmp_path)
+    path = write_amc(tmp_path, random_frames(6))
+    degrees = read_amc(path, source="test", rate=30.0)
+    skeleton = (tmp_path / "07.asf").read_text().replace("angle deg", "angle rad")
+    tilt = " ".join(str(math.radians(angle)) for angle in TILT_DEG)
+    (tmp_path / "07.asf").write_text(
+        skeleton.replace("axis {} {} {} XYZ".format(*TILT_DEG), f"axis {tilt} XYZ")
+    )
+    lines = [line.split() for line in path.read_text().splitlines()]
+    for words in lines:
+        first = 4 if words[0] == "root" else 1
+        if len(words) > 1:
+            words[first:] = [str(math.radians(float(word))) for word in words[first:]]
+    path.write_text("\n".join(" ".join(words) for words in lines).replace(":DEGREES", ":RADIANS"))
+    radians = read_amc(path, source="test", rate=30.0)
+    torch.testing.assert_close(radians.joint_rot, degrees.joint_rot)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("07.asf", ":bonedata", ":bones", "section ':bonedata' is missing; not an ASF skeleton"),
+        ("07.asf", "angle deg", "angle gon", "field 'angle' must be deg or rad, got .'gon'."),
+        ("07.asf", "35.0 XYZ", "35.0 XYY", "bone lowerback: field 'axis' must end in an order"),
+        ("07.asf", "10.0 -20.0", "10.0 x", "bone lowerback: field 'axis' must hold 3 numbers"),
+        ("07.asf", "  name ltibia", "  name shin", "bone shin: not in section ':hierarchy'"),
+        ("07.asf", "  root lowerback", "  thorax lowerback", "does not lead to lowerback"),
+        ("07_03.amc", "head ", "hat ", "frame 1: field 'head' must hold 3 numbers, got .."),
+        ("07_03.amc", "thorax ", "thorax nan ", "frame 1: field 'thorax' must hold 3 numbers"),
+        ("07_03.amc", "\n2\n", "\nend\n", "frame 1"),
+    ],
+)
+def test_bad_amc_clips_are_refused_with_file_frame_and_field(tmp_path, file, old, new, message):
+    write_asf(tmp_path)
+    path = write_amc(tmp_path, [((0, 16, 0), {}), ((5, 16, 0), {})])
+    text = (tmp_path / file).read_text()
+    assert old in text
+    (tmp_path / file).write_text(text.replace(old, new, 1))
+    if "\nend\n" in new:
+        message = "must hold 2 frames, got 1; perhaps truncated"
+    with pytest.raises(ClipError, match=f"{file}: .*{message}"):
+        read_amc(path, source="test")
+
+
+def test_a_motion_without_its_skeleton_says_what_is_missing(tmp_path):
+    write_asf(tmp_path).unlink()
+    path = write_amc(tmp_path, [((0, 16, 0), {}), ((5, 16, 0), {})])
+    with pytest.raises(ClipError, match=r"07_03\.amc: its skeleton 07\.asf must lie in the same"):
+        read_clip(path)
+    with pytest.raises(ClipError, match="no such clip file"):
+        read_amc(tmp_path / "gone_01.amc", source="test")
+    (tmp_path / "07.asf").write_text(":units\n")
+    with pytest.raises(ClipError, match="not an ASF skeleton"):
+        read_clip(path)

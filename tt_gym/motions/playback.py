@@ -109,7 +109,7 @@ def find_clip(name: str) -> Clip:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line entry point."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tt_gym.motions.playback")
-    parser.add_argument("clip", help="shipped name, or path to a .npz, .txt or .bvh file")
+    parser.add_argument("clip", help="shipped name, or path to a .npz, .txt, .bvh or .amc file")
     parser.add_argument("--output", type=Path, help=".mp4 or .gif; default: the clip's name, .mp4")
     options = parser.parse_args(arguments)
     try:
