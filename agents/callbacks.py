@@ -19,7 +19,6 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from agents.policies import ThroughBFMPolicy
 from agents.vec_env import native_env
 from tt_gym.envs.rendering import RenderingError
-from tt_gym.envs.vector_env import TOKEN_SCALE
 
 _FRAME_STRIDE = 2  # the pictures of a video that are kept, in time and in both directions
 
@@ -39,9 +38,10 @@ class Curves(BaseCallback):
         self._since, self._steps = time.monotonic(), self.num_timesteps
 
     def _on_step(self) -> bool:
-        if native_env(self.training_env).control == "token":
+        env = native_env(self.training_env)
+        if env.control == "token":
             actions = self.locals.get("clipped_actions", self.locals["actions"])
-            norm = TOKEN_SCALE * np.linalg.norm(actions, axis=1).mean()
+            norm = env.bfm.task_token(torch.from_numpy(actions)).norm(dim=1).mean()
             self.logger.record_mean("rollout/token_norm", float(norm))
         for index in np.flatnonzero(self.locals["dones"]):
             info = self.locals["infos"][index]

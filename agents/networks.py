@@ -15,7 +15,6 @@ from tt_gym.bfm.joint_control import PREFIX, input_shapes, joint_action, unpack
 from tt_gym.bfm.maskedmimic import STATE, MaskedMimic
 from tt_gym.bfm.pretrained_model import fingerprint, load_bfm
 from tt_gym.bfm.targets import TARGETS
-from tt_gym.envs.vector_env import TOKEN_SCALE
 
 
 class FrozenModel:
@@ -60,7 +59,8 @@ class FrozenModel:
         """Mean action (N, D) for the encoder's output (N, E) before its bound."""
         model = self._on(output.device)
         seen = unpack(model, observations)
-        latent = model.latent(seen.state, seen.goals, TOKEN_SCALE * output.tanh())
+        token = model.task_token(output.tanh())
+        latent = model.latent(seen.state, seen.goals, token)
         return joint_action(model, model.decode(seen.decoder_input, latent))
 
     def _on(self, device: torch.device) -> MaskedMimic:

@@ -40,3 +40,12 @@ def test_the_batch_is_compared_with_single_environments(tmp_path, bfm):
     for name in ("raw_physics", "subproc", "dummy"):
         ours, theirs = figures["token_env_steps_per_s"], figures[f"{name}_steps_per_s"]
         assert figures[f"token_env_over_{name}"] == pytest.approx(ours / theirs)
+
+
+def test_leaving_hidden_tokens_out_is_timed_against_all_of_them(tmp_path):
+    options = ("--batch", "2", "--rounds", "1", "--calls", "1")
+    figures = run("hidden_tokens.py", tmp_path / "figures.json", *options)
+    assert figures["whole_over_prompts_hidden"] == pytest.approx(
+        figures["ms"]["whole, prompts hidden"] / figures["ms"]["prompts hidden"]
+    )
+    assert all(value > 0.0 for value in figures["ms"].values())

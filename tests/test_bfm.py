@@ -14,12 +14,20 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tt_gym import rotations
-from tt_gym.bfm.maskedmimic import MaskedMimic, Normalizer, TokenType, frozen
+from tt_gym.bfm.maskedmimic import (
+    STATE,
+    TOKEN_SCALE,
+    MaskedMimic,
+    Normalizer,
+    TokenType,
+    frozen,
+)
 from tt_gym.bfm.pretrained_model import default_config, fingerprint, load_bfm, save_bfm
 from tt_gym.bfm.targets import (
     TARGET_STEPS,
     TARGETS,
     Targets,
+    heading_speed_targets,
     mirror_targets,
     observe_targets,
     target_size,
@@ -115,6 +123,32 @@ def test_the_state_row_is_that_of_the_whole_transformer(model, padded):
     mask = padding if padded else None
     whole = model.transformer(sequence, src_key_padding_mask=mask)[:, 0]
     torch.testing.assert_close(model._state_row(sequence, mask), whole, rtol=0, atol=1e-5)
+
+
+def test_the_token_basis_follows_the_spread_of_goal_tokens():
+    model = MaskedMimic(default_config(DEEPMIMIC))
+    action = random(5, 128)
+    assert torch.equal(model.task_token(action), TOKEN_SCALE * action)
+    mixing = random(128, 128, seed=1) * torch.linspace(0.1, 3.0, 128)
+    model.fit_token_basis(random(20000, 128, seed=2) @ mixing + 7.0)
+    basis = model.token_basis
+    expected = TOKEN_SCALE**2 * mixing.T @ mixing
+    assert (basis.T @ basis - expected).norm() < 0.15 * expected.norm()
+    orthogonal = basis @ basis.T
+    assert (orthogonal - orthogonal.diag().diag()).norm() < 1e-3 * orthogonal.norm()
+    assert not model.task_token(torch.zeros(2, 128)).any()
+
+
+def test_random_actions_move_the_shipped_model_as_goals_do(state):
+    model = load_bfm()
+    seen = model.normalize(STATE, observe_state(state))
+    calm = model(seen)
+    moved = model(seen, None, model.task_token(0.5 * random(NUM_ENVS, 128)))
+    heading = rotations.heading(state.rot[:, 0]) + random(NUM_ENVS)
+    direction, speed = rotations.direction_xy(heading), random(NUM_ENVS, seed=1).abs()
+    targets = heading_speed_targets(state, heading=heading, direction=direction, speed=speed)
+    prompted = model(seen, {TARGETS: observe_targets(state, targets)})
+    assert 0.4 < (moved - calm).norm() / (prompted - calm).norm() < 2.5
 
 
 def test_the_task_token_counts(model):

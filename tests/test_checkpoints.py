@@ -89,9 +89,9 @@ def test_a_file_from_before_the_published_models_still_loads(tmp_path):
 def test_our_own_networks_tensors_keep_their_names():
     with torch.device("meta"):
         names = set(MaskedMimic(default_config(DEEPMIMIC)).state_dict())
-    families = {name.split(".")[0] for name in names}
+    families = {name.split(".")[0] for name in names - {"token_basis"}}
     assert families == {"normalizers", "encoders", "transformer", "mu", "logvar", "decoder"}
-    assert len(names) == 48
+    assert len(names) == 49
 
 
 @pytest.mark.parametrize("path", [V1, V3])

@@ -353,6 +353,8 @@ def test_distillation_writes_a_model_for_the_environments(tiny_tracker, library,
     run.run(0.2)
     saved = load_bfm(tmp_path / "bfm.safetensors")
     assert differences(dict(run.model.state_dict()), dict(saved.state_dict())) == []
+    basis = saved.token_basis
+    assert (basis - torch.diag(basis.diag())).norm() > 0.1  # fitted to goals
     # the statistics were taken from the first round, so a state is about standard
     assert saved.normalizers["state"].mean.abs().max() > 0.1
 
@@ -421,6 +423,18 @@ def test_made_clips_are_followed_unprompted_only_while_nothing_changes():
     env.frame[index] = changed[0] - 1
     env.advance(env.reference(1).pd_target)  # the step in which something else is asked
     assert env.mode[index] != PROMPT_MODES.index("nothing")
+
+
+def test_recorded_clips_are_followed_unprompted_only_where_they_go_straight_on():
+    names = ("walk", "idle", "turn_left0", "cmu_jumps_0")
+    library = MotionLibrary(DEEPMIMIC, [shipped_clip(name) for name in names])
+    parts = settled(library).split(library.lengths.tolist())
+    assert [(bool(part.all()), bool(part.any())) for part in parts] == [
+        (True, True),
+        (True, True),
+        (False, False),
+        (False, False),
+    ]
 
 
 def test_led_clips_show_the_led_body_and_are_not_followed_without_it():

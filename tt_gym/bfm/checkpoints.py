@@ -17,6 +17,7 @@ from torch import Tensor
 from tt_gym.bfm.maskedmimic import (
     NORM_EPSILON,
     STATE,
+    TOKEN_SCALE,
     ActionMap,
     DecoderInput,
     MaskedMimic,
@@ -206,6 +207,7 @@ def official_model(weights: dict[str, Tensor], *, heads: int = DEFAULT_HEADS) ->
             model = MaskedMimic(config)
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
         raise CheckpointError(f"tensors of impossible sizes: {error}") from error
+    tensors["token_basis"] = TOKEN_SCALE * torch.eye(config.token_width)
     problems += _compare(layout, tensors, model)
     if problems:
         raise _listed(layout, problems)

@@ -20,6 +20,10 @@ from torch import Tensor, nn
 STATE = "state"
 """Name of the token type that carries proprioception; it leads the sequence and is never hidden."""
 
+TOKEN_SCALE = 2.0
+"""Size of a task token at the bounds of the action space: in standard deviations of the model's own
+goal tokens along each of their principal axes, or of its entries in a model without such axes."""
+
 NORM_EPSILON = 1e-5
 """Added to the variance before an input is standardised."""
 _NORM_CLIP = 5.0
@@ -135,9 +139,14 @@ class MaskedMimic(nn.Module):
     Args:
         config: sizes.
 
+    Attributes:
+        token_basis: (E, E), see :meth:`task_token`.
+
     Raises:
         ValueError: the first token type is not the state.
     """
+
+    token_basis: Tensor
 
     def __init__(self, config: MaskedMimicConfig) -> None:
         super().__init__()
@@ -179,6 +188,7 @@ class MaskedMimic(nn.Module):
         seen = sum(item.width for item in config.decoder_inputs) or self.types[STATE].width
         latent = (config.latent_size, *config.latent_embedding)[-1]
         self.decoder = mlp((seen + latent, *config.decoder_widths, config.action_size))
+        self.register_buffer("token_basis", TOKEN_SCALE * torch.eye(width))
 
     def _encoder(self, item: TokenType) -> nn.Sequential:
         config = self.config
@@ -205,6 +215,21 @@ class MaskedMimic(nn.Module):
             values = observations[item.name]
             parts.append(self.decoder_normalizers[item.name](values) if item.normalize else values)
         return torch.cat(parts, dim=-1)
+
+    def task_token(self, action: Tensor) -> Tensor:
+        """Task token (..., E) of an action (..., E) within +-1: its coordinates in the basis.
+
+        In a fitted basis the transformer meets what it knows: an action of random entries is about
+        as likely as a goal, and zero is the zero token.
+        """
+        return action @ self.token_basis
+
+    @torch.no_grad()
+    def fit_token_basis(self, tokens: Tensor) -> None:
+        """Take the principal axes of encoded goals (S, E) as basis of the task token."""
+        variance, axes = torch.linalg.eigh(torch.cov(tokens.double().T, correction=0))
+        deviation = variance.clamp(min=0.0).sqrt()
+        self.token_basis.copy_(TOKEN_SCALE * (deviation * axes).T.flip(0))
 
     def prior(
         self,

@@ -29,8 +29,6 @@ from tt_gym.tasks import Goal, Transition, build_task
 from tt_gym.tasks.task import fallen
 
 Control = Literal["token", "joint", "prompt"]
-TOKEN_SCALE = 2.0
-"""Size of a task token's entries at the bounds of the action space."""
 
 
 class TaskTokenVectorEnv(VectorEnv):
@@ -41,7 +39,8 @@ class TaskTokenVectorEnv(VectorEnv):
     needs (:func:`tt_gym.bfm.joint_control.input_shapes`): ``model_targets`` with a prompt, history
     and the like with an official checkpoint, nothing with our own model alone.
 
-    Action: ``Box(-1, 1, (E,))``, the task token divided by :data:`TOKEN_SCALE`.
+    Action: ``Box(-1, 1, (E,))``, the task token in the model's own measure
+    (:meth:`~tt_gym.bfm.maskedmimic.MaskedMimic.task_token`).
 
     Info: ``is_success``, ``diverged``, ``fallen`` (in this step), ``goals`` and ``goals_succeeded``
     (measured goals so far),
@@ -293,7 +292,7 @@ class TaskTokenVectorEnv(VectorEnv):
             return actions * joint_scale(self.bfm)
         with torch.no_grad():
             seen = self._model_inputs(state)
-            token = actions * TOKEN_SCALE if self.control == "token" else None
+            token = self.bfm.task_token(actions) if self.control == "token" else None
             latent = self.bfm.latent(seen.state, seen.goals, token)
             action = self.bfm.decode(seen.decoder_input, latent)
             self.inputs.remember(state, action)

@@ -72,6 +72,8 @@ class MotionLibrary:
         ready = [unroll(lift(clip, humanoid), window_s) for clip in clips]
         self.lengths = torch.tensor([clip.num_frames for clip in ready])
         self.starts = torch.cumsum(self.lengths, dim=0) - self.lengths
+        self.loops = torch.tensor([clip.loop for clip in clips])
+        """Clips that were repeated because they loop: (C,) bool."""
         self.asked = torch.cat([_asked(clip) for clip in ready])
         """Heading, speed and direction of travel that a made clip is on its way to, rad and m/s,
         NaN for others: (F, 3)."""

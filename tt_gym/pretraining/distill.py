@@ -261,8 +261,18 @@ class Distiller:
             flush=True,
         )
 
+    @torch.no_grad()
+    def fit_token_basis(self) -> None:
+        """From the goals that were shown in the newest round."""
+        newest = self.buffer[-1]
+        shown = (newest["targets"] * newest["mask"])[newest["visible"]]
+        seen = self.model.normalize(TARGETS, shown)
+        self.model.fit_token_basis(self.model.encoders[TARGETS](seen))
+
     def save(self) -> None:
         """Write the resumable checkpoint and the weights alone."""
+        if self.buffer:
+            self.fit_token_basis()
         content: dict[str, Any] = {
             "model": dict(self.model.state_dict()),
             "posterior": dict(self.posterior.state_dict()),

@@ -32,6 +32,7 @@ _STRIDE_S = 0.7  # velocities are averaged over about half a walking cycle
 _COMMAND_SHARE = 0.5  # of prompts, look further ahead by this many control steps
 _COMMAND_STEPS = {"heading_speed": 30, "led": 20}
 _SETTLED_FRAMES = 45  # after a change in a made clip, all that was asked has become visible
+_STRAIGHT = 0.7  # cosine to the mean direction that no frame of a loop falls below
 _CHANGE_SHARE, _CHANGE_FRAMES = 0.3, 15  # of episodes begin that shortly before a change, at most
 _SPARSE_BODY, _SPARSE_TOKEN = 0.2, 0.5  # chance to show a body's goal, and a token at all
 _LED_NEAR = 0.3  # chance to show a near goal of a led body; the far ones are what users show
@@ -52,14 +53,22 @@ def stride_velocity(library: MotionLibrary) -> Tensor:
 
 
 def settled(library: MotionLibrary) -> Tensor:
-    """Frames that are not on their way to something newly asked of a made clip: (F,) bool."""
+    """Frames (F,), bool, after which nothing new comes.
+
+    They are those of loops that go straight on, and of made clips where they are not on their way
+    to something newly asked.
+    """
     moved = torch.zeros(len(library.asked), dtype=torch.bool)
     moved[1:] = (library.asked.diff(dim=0).abs() > _ASKED_CHANGE).any(dim=-1)
     made = library.asked.isfinite().all(dim=-1)
     moved[library.starts] = made[library.starts]
     frames = torch.arange(len(moved))
     latest = torch.where(moved, frames, -_SETTLED_FRAMES).cummax(dim=0).values
-    return ~made | (frames - latest >= _SETTLED_FRAMES)
+    heading = rotations.heading(library.frames.rot[:, 0])
+    ways = [rotations.direction_xy(part) for part in heading.split(library.lengths.tolist())]
+    straight = torch.tensor([bool((way @ way.mean(dim=0) > _STRAIGHT).all()) for way in ways])
+    loops = torch.repeat_interleave(library.loops & straight, library.lengths)
+    return loops | (made & (frames - latest >= _SETTLED_FRAMES))
 
 
 def aligned_pose(pos: Tensor, root_rot: Tensor, vel: Tensor) -> Tensor:
@@ -247,8 +256,8 @@ class DistillEnv(TrackingEnv):
     def _unforeseen(self, mode: Tensor, clips: Tensor, frames: Tensor) -> Tensor:
         """Where a clip would be followed without a sign of what comes next, (len(mode),) bool.
 
-        Nobody could foresee the turns of a made clip or when a kick begins, and the average of all
-        that might come is a fall. While nothing changes, a made clip is a gait like any other.
+        Nobody could foresee the turns of a clip or when a kick begins, and the average of all that
+        might come is a fall. While nothing changes, a made clip is a gait like any other.
         """
         changing = ~self._settled[self.library.frame_index(clips, frames)]
         nothing = mode == self._index["nothing"]
