@@ -126,7 +126,7 @@ class Demo:
         settings = {**self.env_kwargs, "early_termination": False, **settings}
         if self.quick:
             settings["max_episode_steps"] = 20
-        path = film(env_id, actor, self.output / f"{name}.mp4", seed=self.seed + 2, **settings)
+        path = film(env_id, actor, self.output / f"{name}.mp4", seed=self.seed + 3, **settings)
         self.files[f"video of {name}"] = path
         if path.suffix == ".mp4":
             self.files[f"picture of {name}"] = contact_sheet(path, path.with_suffix(".png"))
