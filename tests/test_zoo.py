@@ -28,7 +28,6 @@ from agents.algorithms import ALGOS
 from agents.callbacks import Curves
 from agents.train import train
 from agents.vec_env import TaskTokenVecEnv, native_batch
-from tt_gym.bfm.pretrained_model import load_bfm
 from tt_gym.envs.rendering import RenderingError
 from tt_gym.tokens import load_token
 
@@ -267,17 +266,15 @@ def test_tensorboard_compares_runs_by_their_settings(tmp_path, bfm):
     assert all(0.0 < item.value < 2 * 128**0.5 for item in events.Scalars("rollout/token_norm"))
 
 
-def test_the_token_norm_is_that_of_what_the_model_receives(bfm):
-    env = VecMonitor(TaskTokenVecEnv(gymnasium.make_vec(IDS[0], num_envs=2, bfm=bfm)))
+def test_the_token_norm_is_that_of_what_the_model_receives(other_bfm):
+    env = VecMonitor(TaskTokenVecEnv(gymnasium.make_vec(IDS[0], num_envs=2, bfm=other_bfm)))
     model = PPO("MultiInputPolicy", env, n_steps=8, batch_size=16, device="cpu")
     model.policy.log_std.data.fill_(5.0)  # every entry beyond the bounds
     model.set_logger(configure(None, []))
     curves = Curves()
     model.learn(8, curves, log_interval=None)
     recorded = model.logger.name_to_value["rollout/token_norm"]
-    signs = torch.randn(5000, 128, generator=torch.Generator().manual_seed(0)).sign()
-    expected = load_bfm(bfm).task_token(signs).norm(dim=1).mean().item()
-    assert recorded == pytest.approx(expected, rel=0.25)
+    assert recorded == pytest.approx(2 * 128**0.5, rel=0.05)
 
 
 @pytest.mark.parametrize("value", ["0", "-5"])
