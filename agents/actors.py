@@ -19,6 +19,7 @@ from agents.policies import ThroughBFMPolicy
 from agents.resume import TOKEN_FILE
 from tt_gym.bfm.joint_control import PREFIX
 from tt_gym.bfm.pretrained_model import load_bfm
+from tt_gym.bfm.prompts import Text, Together
 from tt_gym.bfm.targets import TARGETS
 from tt_gym.checkpoint import CheckpointError
 from tt_gym.tokens import load_token
@@ -66,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--control", choices=("token", "joint", "prompt"))
     parser.add_argument("--prompt", help="hand-written prompt to show to the frozen model")
+    parser.add_argument(
+        "--text", metavar="WORDS", help="tell the frozen model what to do, beside token and prompt"
+    )
     parser.add_argument("--bfm", help="file of the frozen model (default: the shipped one)")
     parser.add_argument(
         "--policy", type=Path, metavar="RUN_DIR", help="run of agents.train whose whole policy acts"
@@ -100,6 +104,22 @@ def choose(args: argparse.Namespace) -> Choice:
         CheckpointError: a file that cannot be used.
     """
     import_packages(args.gym_packages)
+    choice = _without_words(args)
+    if args.text is None:
+        return choice
+    try:
+        words = Text(args.text)
+    except ImportError as error:
+        raise ValueError(f"--text {error}") from error
+    shown = choice.env_kwargs.get("prompt")
+    prompt = words if shown is None else Together((shown, words))
+    kwargs = {**choice.env_kwargs, "prompt": prompt}
+    return dataclasses.replace(
+        choice, env_kwargs=kwargs, label=f"{choice.label}, told {args.text!r}"
+    )
+
+
+def _without_words(args: argparse.Namespace) -> Choice:
     task = _task_of(args.env)
     kwargs = {"bfm": args.bfm, "prompt": args.prompt, "early_termination": args.termination}
     kwargs.update(args.env_kwargs or {})

@@ -185,7 +185,7 @@ def main(arguments: list[str] | None = None) -> None:
             "version": tt_gym.__version__,
         }
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(content, indent=2) + "\n")
+        args.json.write_text(json.dumps(content, indent=2, default=repr) + "\n")
         console.print(f"written: {args.json}")
 
 

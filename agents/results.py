@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import tt_gym
-from agents.actors import add_arguments, choose
+from agents.actors import Choice, add_arguments, choose
 from agents.evaluate import evaluate
 from tt_gym.checkpoint import CheckpointError
 from tt_gym.documents import write_table
@@ -22,7 +22,13 @@ from tt_gym.tokens import TokenMetadata, load, shipped_tokens
 
 TABLE = "results"
 """Name of the marker lines around the table, see :mod:`tt_gym.documents`."""
-PAPER = {"direction": 0.993, "strike": 0.766}
+PAPER = {
+    "direction": 0.993,
+    "long_jump": 0.998,
+    "reach": 0.949,
+    "steering": 0.887,
+    "strike": 0.766,
+}
 """Success rates of the paper by task."""
 
 
@@ -36,16 +42,20 @@ class Measured:
         paper: rule of the paper's evaluation, nothing ends an episode early: what
             :func:`agents.evaluate.evaluate` returns.
         training: the same with the terminations of training.
+        without: the same as ``paper`` without the token, on the prompt alone if it has one.
     """
 
     token: str
     metadata: TokenMetadata
     paper: dict[str, Any]
     training: dict[str, Any]
+    without: dict[str, Any]
 
 
 def measure(token: str, *, episodes: int, seed: int, num_envs: int = 64) -> Measured:
-    """Evaluate one shipped token with and without terminations, as ``agents.evaluate`` does.
+    """Evaluate one shipped token, also with terminations, and the model without it.
+
+    As ``agents.evaluate`` does, on the same goals each time.
 
     Raises:
         ValueError: unknown token, or ``episodes`` < 1.
@@ -55,8 +65,10 @@ def measure(token: str, *, episodes: int, seed: int, num_envs: int = 64) -> Meas
     parser = argparse.ArgumentParser()
     add_arguments(parser)
 
-    def result(*options: str) -> dict[str, Any]:
-        choice = choose(parser.parse_args(["--env", metadata.env_id, "--token", token, *options]))
+    def choice(*options: str) -> Choice:
+        return choose(parser.parse_args(["--env", metadata.env_id, "--token", token, *options]))
+
+    def result(choice: Choice) -> dict[str, Any]:
         return evaluate(
             metadata.env_id,
             choice.actor,
@@ -66,14 +78,26 @@ def measure(token: str, *, episodes: int, seed: int, num_envs: int = 64) -> Meas
             **choice.env_kwargs,
         )
 
-    return Measured(token, metadata, paper=result(), training=result("--termination"))
+    with_token = choice()
+    bare = {**with_token.env_kwargs, "control": "prompt"}
+    found = {}
+    for name, way in (
+        ("paper", with_token),
+        ("training", choice("--termination")),
+        ("without", Choice(None, bare, "no token")),
+    ):
+        found[name] = result(way)
+        # minutes each: somebody may be waiting
+        print(f"{token}, {name}: {_percent(found[name]['success_rate'])}", flush=True)
+    return Measured(token, metadata, **found)
 
 
 def markdown(rows: list[Measured]) -> str:
     """A Markdown table, one row per token."""
     lines = [
-        "| token | success | 95 % interval | goals | with termination | paper | steps | training |",
-        "|---|---|---|---|---|---|---|---|",
+        "| token | success | 95 % interval | goals | without token | with termination | paper "
+        "| steps | training |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         low, high = (100 * bound for bound in row.paper["ci95"])
@@ -82,6 +106,7 @@ def markdown(rows: list[Measured]) -> str:
             _percent(row.paper["success_rate"]),
             f"{low:.1f} - {high:.1f}",
             f"{row.paper['n']:,}",
+            _percent(row.without["success_rate"]),
             _percent(row.training["success_rate"]),
             _percent(PAPER.get(row.metadata.task)),
             f"{row.metadata.steps / 1e6:.1f} M",

@@ -30,9 +30,9 @@ from torch import Tensor
 
 import agents  # noqa: F401  before torch: it makes OpenMP threads wait passively
 import tt_gym
-from tt_gym.bfm.checkpoints import HISTORY, OBJECT, TERRAIN, TEXT
+from tt_gym.bfm.checkpoints import HISTORY, OBJECT, TERRAIN
 from tt_gym.bfm.maskedmimic import STATE, MaskedMimic, MaskedMimicConfig, TokenType, frozen
-from tt_gym.bfm.targets import TARGETS
+from tt_gym.bfm.targets import TARGETS, TEXT
 
 V1 = MaskedMimicConfig(
     token_types=(

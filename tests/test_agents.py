@@ -354,6 +354,7 @@ def test_the_command_writes_what_it_prints(tmp_path, bfm, straight, capsys):
         (["--env", IDS[0], "--control", "joint"], "--control joint needs --policy"),
         (["--env", IDS[0], "--token", "none", "--episodes", "0"], "episodes must be at least 1"),
         (["--env", IDS[0], "--token", "none", "--prompt", "hop"], "unknown prompt 'hop'"),
+        (["--env", IDS[0], "--token", "none", "--text", "42"], "a wording needs words, got '42'"),
         (["--env", IDS[0], "--token", "gone.safetensors"], "no such checkpoint file"),
         (["--env", IDS[0], "--token", "direction", "--control", "prompt"], "--token goes with nei"),
         (["--env", "CartPole-v1", "--token", "none"], "CartPole-v1 is registered without a task"),

@@ -9,6 +9,7 @@ import pickle
 import re
 import shutil
 import sys
+import tracemalloc
 import types
 import zipfile
 from pathlib import Path
@@ -72,7 +73,8 @@ def test_our_own_file_is_ours_whatever_its_length(tmp_path):
 
 
 def test_a_file_from_before_the_published_models_still_loads(tmp_path):
-    model = MaskedMimic(default_config(DEEPMIMIC))
+    ours = default_config(DEEPMIMIC)
+    model = MaskedMimic(dataclasses.replace(ours, token_types=ours.token_types[:2]))  # no words
     config = dataclasses.asdict(model.config)
     for name in ("norm_clip", "relu_features", "latent_embedding", "decoder_inputs", "action_map",
                  "observations"):  # fmt: skip
@@ -91,7 +93,7 @@ def test_our_own_networks_tensors_keep_their_names():
         names = set(MaskedMimic(default_config(DEEPMIMIC)).state_dict())
     families = {name.split(".")[0] for name in names - {"token_basis"}}
     assert families == {"normalizers", "encoders", "transformer", "mu", "logvar", "decoder"}
-    assert len(names) == 49
+    assert len(names) == 51
 
 
 @pytest.mark.parametrize("path", [V1, V3])
@@ -178,12 +180,19 @@ def resized(
             used[f"{prefix}.{last + 2}.{kind}"] = used.pop(f"{prefix}.{last}.{kind}")
         used[f"{prefix}.{last}.weight"] = torch.zeros(width, width)
         used[f"{prefix}.{last}.bias"] = torch.zeros(width)
-    return {
-        name: torch.rand(*[OTHER.get(n, n) for n in t.shape], generator=generator) * 0.2 + 0.01
-        if t.is_floating_point()
-        else t
-        for name, t in used.items()
-    }
+
+    def drawn(name: str, old: Tensor) -> Tensor:
+        if not old.is_floating_point():
+            return old
+        values = torch.randn(*[OTHER.get(n, n) for n in old.shape], generator=generator)
+        if name.endswith("var"):
+            return 1.0 + values.square()
+        if ".norm" in name and name.endswith("weight") and old.ndim == 1:
+            return 1.0 + 0.1 * values
+        # so that every layer passes on about as much as it is given
+        return 1.5 * values / values.shape[1] ** 0.5 if old.ndim == 2 else 0.1 * values
+
+    return {name: drawn(name, old) for name, old in used.items()}
 
 
 def plain_mlp(weights: dict[str, Tensor], prefix: str, x: Tensor) -> Tensor:
@@ -264,6 +273,8 @@ def test_a_v1_model_of_any_size_does_what_its_tensors_say(layers, heads):
     goals = {"terrain": (terrain.unsqueeze(1), torch.ones(3, 1, dtype=torch.bool))}
     ours, _ = model.prior(model.normalize(STATE, state), goals)
     torch.testing.assert_close(ours, mean, rtol=1e-4, atol=1e-4)
+    other, _ = official_model(weights, heads=12).prior(model.normalize(STATE, state), goals)
+    assert (other - mean).abs().max() > 0.05
     inputs = model.decoder_input({"state": state, "terrain": terrain})
     torch.testing.assert_close(model.decode(inputs, ours), action, rtol=1e-4, atol=1e-4)
 
@@ -290,7 +301,9 @@ def test_a_v3_model_of_any_size_does_what_its_tensors_say(layers, heads):
         weights, "_prior.models.4.mlp", plain_norm(weights, "_prior.models.4.norm", state, 5.0)
     )
     tokens = plain_mlp(weights, "_prior.models.5.mlp", target)
-    sequence = torch.cat((first.unsqueeze(1), tokens), dim=1)
+    visible = torch.ones(3, 5, dtype=torch.bool)
+    visible[:, [1, 3]] = False
+    sequence = torch.cat((first.unsqueeze(1), tokens[:, visible[0]]), dim=1)
     row = plain_transformer(weights, "_prior.models.7.seqTransEncoder.layers", sequence, heads)
     mean = plain_mlp(weights, "_prior.models.8.mlp", row.relu())
     seen = torch.cat(
@@ -303,9 +316,13 @@ def test_a_v3_model_of_any_size_does_what_its_tensors_say(layers, heads):
     )
     action = plain_mlp(weights, "_trunk.models.2.mlp", seen)
 
-    goals = {TARGETS: (torch.cat((poses, bits, time), dim=-1), torch.ones(3, 5, dtype=torch.bool))}
-    ours, _ = model.prior(model.normalize(STATE, state), goals)
+    values, seen_state = torch.cat((poses, bits, time), dim=-1), model.normalize(STATE, state)
+    ours, _ = model.prior(seen_state, {TARGETS: (values, visible)})
     torch.testing.assert_close(ours, mean, rtol=1e-4, atol=1e-4)
+    others = official_model(weights, heads=12).prior(seen_state, {TARGETS: (values, visible)})
+    everything = model.prior(seen_state, {TARGETS: (values, visible | True)})
+    for other, _ in (others, everything):
+        assert (other - mean).abs().max() > 0.05
     inputs = model.decoder_input({"state": state, "previous_action": previous})
     torch.testing.assert_close(model.decode(inputs, ours), action, rtol=1e-4, atol=1e-4)
 
@@ -328,6 +345,16 @@ def test_everything_that_does_not_fit_is_listed_at_once(tmp_path):
     assert "\n  missing: mu_model.trunk.4.weight (44, 36)" in text
     assert "\n  wrong shape: vae_prior.trunk.obs_encoder.trunk.0.bias is (7), not (24)" in text
     assert text.count("\n") == 3
+
+
+def test_unknown_unusable_and_missing_tensors_are_in_one_list():
+    weights = v3_weights() | {"_prior.models.10.mlp.0.weight": torch.zeros(2, 3)}
+    del weights["_prior.models.8.mlp.0.bias"]
+    weights["_trunk.models.2.mlp.0.bias"] = torch.full((7,), torch.nan)
+    with pytest.raises(CheckpointError) as caught:
+        official_model(weights)
+    kinds = [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]]
+    assert sorted(kinds) == ["missing", "unexpected", "unusable", "wrong shape"]
 
 
 def test_unknown_tensors_are_listed():
@@ -524,10 +551,30 @@ def test_a_pickle_cannot_reserve_memory_that_it_does_not_fill(tmp_path):
     path = save({"y": unknown_object()}, tmp_path / "x.pt")
     bomb = b"\x80\x02}r\xff\xff\xff\x7f."
     path.write_bytes(rewritten(path, lambda data: bomb))
-    # PyTorch's reader would take it; ours, reached by a file that it refuses, must not
-    path.write_bytes(rewritten(path, lambda data: b"\x80\x02cx\ny\n0" + bomb[2:]))
     with pytest.raises(CheckpointError, match="memo index"):
         read_torch_archive(path)
+
+
+def test_a_pickle_cannot_make_python_count_for_ever(tmp_path):
+    """Tuples of the same tuple twice, sixty times over, as a key that must be hashed."""
+    path = save({"y": unknown_object()}, tmp_path / "x.pt")
+    nested = b")q\x00" + b"".join(b"h%ch%c\x86q%c" % (n, n, n + 1) for n in range(60))
+    for keep in (b"}" + nested + b"K\x01s.", b"]" + nested + b"a."):
+        path.write_bytes(rewritten(path, lambda data, keep=keep: b"\x80\x02" + keep))
+        with pytest.raises(CheckpointError, match="tuples within tuples"):
+            read_torch_archive(path)
+
+
+def test_a_pickle_cannot_reserve_a_bytearray(tmp_path):
+    path = save({"y": unknown_object()}, tmp_path / "x.pt")
+    for module in (b"builtins", b"__builtin__"):
+        asked = b"\x80\x02c%s\nbytearray\nJ\x00\x00\x00\x7f\x85R." % module
+        path.write_bytes(rewritten(path, lambda data, asked=asked: asked))
+        tracemalloc.start()
+        read_torch_archive(path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 10**8
 
 
 def test_a_compressed_archive_is_refused(tmp_path):

@@ -14,6 +14,7 @@ import tt_gym  # noqa: F401  registers the environments
 from agents import perturb_option
 from agents.evaluate import evaluate, main
 from agents.statistics import Judged, breakdown, round_width, wilson_interval
+from tt_gym.bfm.prompts import Text, Together
 from tt_gym.tasks import TASKS, build_task
 
 IDS = tuple(sorted(name for name in gymnasium.registry if name.startswith("TT")))
@@ -223,6 +224,18 @@ def test_one_evaluation_gives_conditions_in_table_file_and_picture(tmp_path, cap
     printed = capsys.readouterr().out
     assert "asked_speed" in printed
     assert "friction=0.4, gravity=1.5" in " ".join(printed.split())
+
+
+def test_words_go_beside_the_prompt_and_into_the_file(tmp_path, capsys, other_bfm):
+    short = [*SHORT, "--bfm", other_bfm]
+    path = tmp_path / "told.json"
+    main([*short, "--text", "a person sneaks", "--json", str(path)])
+    told = json.loads(path.read_text())
+    both = Together(("heading_speed", Text("a person sneaks")))
+    assert told["env_kwargs"]["prompt"] == repr(both)
+    assert "told 'a person sneaks'" in " ".join(capsys.readouterr().out.split())
+    main([*short, "--json", str(path)])
+    assert told["reward_per_step"] != json.loads(path.read_text())["reward_per_step"]
 
 
 def test_several_values_give_a_row_each_and_a_curve(tmp_path, capsys):

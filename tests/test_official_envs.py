@@ -58,6 +58,39 @@ def test_tasks_know_the_bodies_of_the_smpl_humanoid(name):
         assert not info["diverged"].any()
 
 
+@pytest.mark.parametrize("control", ["token", "joint"])
+@pytest.mark.parametrize("bfm", [V1, V3])
+@pytest.mark.parametrize(
+    "task", ["Direction", "Steering", "Reach", "Strike", "LongJump", "PathFollowing"]
+)
+def test_every_task_runs_in_both_forms_with_the_goals_of_the_paper(task, bfm, control):
+    env = make(bfm, task, preset="paper", control=control)
+    observations, _ = env.reset(seed=0)
+    for step in range(3):
+        assert env.observation_space.contains(observations)
+        observations, rewards, _, _, info = env.step(actions(env, step))
+        assert np.isfinite(rewards).all()
+        assert not info["diverged"].any()
+
+
+def test_a_single_environment_takes_a_published_model_by_its_path():
+    env = gymnasium.make("tt_gym:TTStrike-v0", bfm=V1)
+    observation, _ = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
+    assert env.action_space.shape == (32,)
+    assert env.unwrapped.batch.humanoid is SMPL
+    env.step(env.action_space.sample())
+
+
+def test_joint_conditioning_asks_for_the_paper_s_heights():
+    env = make(V1, "Strike", near_probability=0.0, min_distance=4.0, near_distance=4.0).unwrapped
+    env.reset(seed=0)
+    targets = env.task.build_prompt("joint_conditioning", env.simulator.state, env.goal)
+    assert visible_tokens(targets).all()  # the box is far away
+    heights = targets.pos[:, 0, [0, SMPL.head], 2]
+    np.testing.assert_allclose(heights, [[0.88, 1.5]] * 3, rtol=1e-6)
+
+
 def test_reach_means_the_right_hand_and_long_jump_the_four_feet():
     reach = make(V1, "Reach").unwrapped
     reach.reset(seed=0)

@@ -18,7 +18,6 @@ from tt_gym.bfm.checkpoints import (
     PREVIOUS_ACTION,
     TASK,
     TERRAIN,
-    TEXT,
     load_official,
     official_model,
 )
@@ -41,7 +40,14 @@ from tt_gym.bfm.official_observations import (
     sparse_targets_v3,
 )
 from tt_gym.bfm.pretrained_model import default_config
-from tt_gym.bfm.targets import TARGETS, Targets, heading_speed_targets, observe_targets
+from tt_gym.bfm.targets import (
+    TARGETS,
+    TEXT,
+    Targets,
+    heading_speed_targets,
+    hidden_targets,
+    observe_targets,
+)
 from tt_gym.bfm.tokens import observe_state, proprioception
 from tt_gym.humanoids import DEEPMIMIC, SMPL
 from tt_gym.humanoids.smpl import STANDING_HEIGHT
@@ -529,12 +535,22 @@ def test_v1_shows_a_text_where_there_is_one():
     state = standing_state(2)
     inputs.restart(torch.arange(2), state)
     embedding = torch.randn(2, 512, generator=torch.Generator().manual_seed(0))
-    values, visible = inputs.observe(state, text=(embedding, torch.tensor([True, False]))).goals[
-        TEXT
-    ]
+    told = dataclasses.replace(
+        hidden_targets(state, torch.zeros(2, 0)),
+        text=embedding.unsqueeze(1),
+        text_visible=torch.tensor([[True], [False]]),
+    )
+    values, visible = inputs.observe(state, told).goals[TEXT]
     assert torch.equal(values[:, 0], embedding)
     assert visible.tolist() == [[True], [False]]
-    assert TEXT not in inputs.observe(state, text=(embedding, torch.zeros(2) > 0)).goals
+    hidden = dataclasses.replace(told, text_visible=torch.zeros(2, 1, dtype=torch.bool))
+    assert TEXT not in inputs.observe(state, hidden).goals
+    with pytest.raises(ValueError, match="takes embeddings of 512 entries"):
+        inputs.observe(state, dataclasses.replace(told, text=torch.zeros(2, 1, 384)))
+    v3 = V3Inputs(v3_model(), 2)
+    v3.restart(torch.arange(2), state)
+    with pytest.raises(ValueError, match="trained without words"):
+        v3.observe(state, told)
 
 
 @pytest.mark.parametrize("version", [1, 3])

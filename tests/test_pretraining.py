@@ -20,6 +20,7 @@ from tt_gym.checkpoint import CheckpointError, load_checkpoint
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions import ClipError, MotionLibrary, shipped_clip
 from tt_gym.motions.locomotion import random_locomotion
+from tt_gym.motions.playback import RenderError
 from tt_gym.motions.reaching import random_reaches
 from tt_gym.pretraining import distill, report, tracker
 from tt_gym.pretraining.clips import load_clips
@@ -31,6 +32,7 @@ from tt_gym.pretraining.distill_env import (
     stride_velocity,
 )
 from tt_gym.pretraining.hard_windows import HardWindows
+from tt_gym.pretraining.sheet import draw_sheet, local_rotations
 from tt_gym.pretraining.tracker import TrackerConfig, TrackerPPO, load_tracker
 from tt_gym.pretraining.tracking_env import (
     TrackingEnv,
@@ -39,6 +41,7 @@ from tt_gym.pretraining.tracking_env import (
     tracking_reward,
 )
 from tt_gym.simulation import BodyState, MujocoCpu
+from tt_gym.text import BEHAVIOURS
 
 CLIPS = ["idle", "walk_forward"]
 NUM_ENVS = 8
@@ -255,7 +258,7 @@ def test_a_missing_tracker_is_named(tmp_path):
 
 def prompted(library: MotionLibrary, mode: str) -> DistillEnv:
     """An environment some steps after its start, pushed off its way."""
-    env = DistillEnv(MujocoCpu(DEEPMIMIC, NUM_ENVS), library, only_mode=mode)
+    env = DistillEnv(MujocoCpu(DEEPMIMIC, NUM_ENVS), library, only_mode=mode, disturb=False)
     env.reset()
     env.simulator.push(torch.arange(NUM_ENVS), torch.tensor([0.5, 1.0, 0.0]).expand(NUM_ENVS, 3))
     for _ in range(5):
@@ -366,7 +369,9 @@ def test_distillation_starts_from_a_model_that_acts_from_the_first_round(
     run = distill.Distiller(
         load_tracker(tiny_tracker), library, tmp_path, seed=0, init=Path(SHIPPED)
     )
-    assert differences(run.model.state_dict(), load_bfm().state_dict()) == []
+    shipped = load_bfm().state_dict()  # which may know no words
+    ours = {name: value for name, value in run.model.state_dict().items() if name in shipped}
+    assert differences(ours, shipped) == []
     run.env.reset()
     samples = run.gather()
     student = run.act({key: value[:8] for key, value in samples.items()})
@@ -374,6 +379,25 @@ def test_distillation_starts_from_a_model_that_acts_from_the_first_round(
     before = run.model.normalizers["state"].mean.clone()
     run.run(0.1)
     assert torch.equal(run.model.normalizers["state"].mean, before)
+
+
+@pytest.mark.usefixtures("tiny_rounds")
+def test_words_can_be_taught_to_a_model_that_stays_what_it_is(tiny_tracker, library, tmp_path):
+    def build() -> distill.Distiller:
+        settings = {"seed": 0, "init": Path(SHIPPED), "words_only": True}
+        return distill.Distiller(load_tracker(tiny_tracker), library, tmp_path, **settings)
+
+    run = build()
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    run.run(0.3)
+    changed = differences(before, dict(run.model.state_dict()))
+    assert changed
+    assert all(name.startswith("/encoders.text.") for name in changed)
+    again = build()
+    again.resume()
+    assert differences(dict(run.model.state_dict()), dict(again.model.state_dict())) == []
+    with pytest.raises(ValueError, match="words_only needs init"):
+        distill.Distiller(load_tracker(tiny_tracker), library, tmp_path, seed=0, words_only=True)
 
 
 def test_made_clips_show_what_they_are_on_their_way_to():
@@ -459,7 +483,7 @@ def test_led_clips_show_the_led_body_and_are_not_followed_without_it():
     assert not env.heading_visible[led].any()
 
 
-def test_actions_are_followed_only_with_parts_of_their_poses_shown():
+def test_actions_are_followed_only_with_words_or_parts_of_their_poses_shown():
     library = MotionLibrary(DEEPMIMIC, [shipped_clip("kick"), shipped_clip("walk")])
     env = DistillEnv(MujocoCpu(DEEPMIMIC, 128), library)
     env.reset()
@@ -467,8 +491,8 @@ def test_actions_are_followed_only_with_parts_of_their_poses_shown():
         name: {PROMPT_MODES[index] for index in env.mode[env.clip_ids == clip_id].tolist()}
         for clip_id, name in enumerate(library.names)
     }
-    assert modes["kick"] == {"full", "root", "sparse"}
-    assert modes["walk"] == {"full", "heading_speed", "root", "sparse", "nothing"}
+    assert modes["kick"] == {"full", "root", "sparse", "text"}
+    assert modes["walk"] == {"full", "heading_speed", "root", "sparse", "nothing", "text"}
 
 
 def test_led_commands_show_where_the_hand_will_be_beside_the_root_of_now():
@@ -529,10 +553,10 @@ def test_the_divergence_of_normal_distributions_by_hand():
 # ---- report and clips ---------------------------------------------------------------------------
 
 
-def test_the_report_writes_its_figures(tiny_tracker, bfm, tmp_path, monkeypatch):
+def test_the_report_writes_its_figures(tiny_tracker, other_bfm, tmp_path, monkeypatch):
     path, card = tmp_path / "report.json", tmp_path / "card.md"
-    card.write_text("before\n<!-- report -->\nold\n<!-- /report -->\nafter\n")
-    options = ["--tracker", str(tiny_tracker), "--bfm", bfm, "--json", str(path)]
+    card.write_text("before\n<!-- report -->\nstale row\n<!-- /report -->\nafter\n")
+    options = ["--tracker", str(tiny_tracker), "--bfm", other_bfm, "--json", str(path)]
     options += ["--write", str(card)]
     arguments = ["report", *options, "--windows", "8", "--clips", *CLIPS]
     monkeypatch.setattr(sys, "argv", arguments)
@@ -545,8 +569,13 @@ def test_the_report_writes_its_figures(tiny_tracker, bfm, tmp_path, monkeypatch)
         "no_prompt_standing",
         "reach_success",
         "facing_success",
+        "text_success",
+        "text_success_unseen",
     ):
         assert 0.0 <= figures[key] <= 1.0
+    assert figures["told"].keys() == figures["told_unseen"].keys() == BEHAVIOURS.keys()
+    shares = [share for share, alive in figures["told"].values() if share <= alive <= 1.0]
+    assert sum(shares) / len(BEHAVIOURS) == pytest.approx(figures["text_success"])
     assert 0.0 < figures["tracker_error_mm"] < 300.0
     for alive, held, mean, faced in (*figures["speeds"].values(), *figures["facings"].values()):
         assert 0.0 <= faced <= held <= alive <= 1.0
@@ -554,8 +583,25 @@ def test_the_report_writes_its_figures(tiny_tracker, bfm, tmp_path, monkeypatch)
     text = card.read_text()
     assert text.startswith("before\n<!-- report -->\n| clip |")
     assert text.endswith("\n<!-- /report -->\nafter\n")
-    assert "old" not in text
+    assert "stale row" not in text
     assert f"| `tracker_success` | {figures['tracker_success']:.4g} |" in text
+
+
+def test_all_behaviours_are_drawn_in_one_picture(other_bfm, tmp_path):
+    model = load_bfm(other_bfm)
+    states = report.film_words(model, seed=0)
+    assert len(states) == 121
+    first, last = states[0].pos, states[-1].pos
+    assert torch.equal(first, first[:1].expand_as(first))
+    assert len({tuple(row.flatten().tolist()) for row in last}) == len(BEHAVIOURS)
+    qpos = DEEPMIMIC.qpos_from_pose(last[:, 0], local_rotations(states[-1]))
+    pos = DEEPMIMIC.forward_kinematics(qpos, torch.zeros(len(qpos), DEEPMIMIC.nv))[0]
+    torch.testing.assert_close(pos, last, atol=2e-3, rtol=0)
+    try:
+        draw_sheet(states, tmp_path / "sheet.png")
+    except RenderError as error:
+        pytest.skip(str(error))
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_card_without_marks_is_refused_before_anything_is_measured(tmp_path, monkeypatch, capsys):

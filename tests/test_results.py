@@ -30,13 +30,16 @@ def row(**changes: Any) -> Measured:
         wall_clock_s=90.0 * 60.0,
     )
     paper = {"success_rate": 0.5, "ci95": [0.4, 0.6], "n": 1200}
-    return Measured("mine", metadata, **{"paper": paper, "training": paper, **changes})
+    return Measured(
+        "mine", metadata, **{"paper": paper, "training": paper, "without": paper, **changes}
+    )
 
 
 def test_a_row_by_hand():
     training = {"success_rate": None, "ci95": [0.0, 1.0], "n": 0}
-    line = "| mine | 50.0 % | 40.0 - 60.0 | 1,200 | - | 76.6 % | 4.0 M | 90 min |"
-    assert markdown([row(training=training)]).splitlines()[2:] == [line]
+    bare = {"success_rate": 0.125, "ci95": [0.1, 0.2], "n": 1200}
+    line = "| mine | 50.0 % | 40.0 - 60.0 | 1,200 | 12.5 % | - | 76.6 % | 4.0 M | 90 min |"
+    assert markdown([row(training=training, without=bare)]).splitlines()[2:] == [line]
 
 
 def test_the_table_is_put_between_its_marks_and_nowhere_else():
@@ -74,7 +77,8 @@ def test_the_numbers_are_those_of_evaluate(tmp_path):
     common = ["--episodes", "2", "--seed", "3"]
     results.main([*common, "--tokens", "strike", "--json", str(mine), "--write", str(readme)])
     (found,) = json.loads(mine.read_text())["tokens"]
-    for key, options in (("paper", []), ("training", ["--termination"])):
+    bare = ["--token", "none"]
+    for key, options in (("paper", []), ("training", ["--termination"]), ("without", bare)):
         theirs = tmp_path / f"{key}.json"
         evaluate.main(["--env", "TTStrike-v0", *common, *options, "--json", str(theirs)])
         expected = json.loads(theirs.read_text())

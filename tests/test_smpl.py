@@ -116,6 +116,20 @@ def test_an_action_is_an_exponential_map_in_table_order():
     assert torch.count_nonzero(target) == 3
 
 
+def test_a_servo_reaches_a_target_about_no_single_axis():
+    simulator = started(1, self_collision=False)
+    simulator.parameter("gravity")[:] = 0.0
+    qpos = t_pose(1)
+    qpos[:, 2] = 5.0
+    simulator.reset(torch.tensor([0]), qpos, torch.zeros(1, SMPL.nv))
+    turn, target = torch.tensor([0.9, -1.1, 0.7]), torch.zeros(1, 69)
+    target[0, 3 * 19 : 3 * 20] = turn  # right shoulder
+    for _ in range(120):
+        simulator.step(target)
+    reached = SMPL.joint_rot_from_qpos(simulator.qpos)[0, SMPL.body_index("R_Shoulder")]
+    assert rotations.rotation_angle(reached, rotations.quat_from_exp_map(turn)) < math.radians(3)
+
+
 def test_neighbours_and_listed_pairs_pass_through_each_other(model):
     pairs = {
         frozenset((model.body(int(code) >> 16).name, model.body(int(code) & 0xFFFF).name))

@@ -345,6 +345,14 @@ def test_the_steering_prompt_faces_one_way_and_walks_another():
     torch.testing.assert_close(targets.velocity, expected)
 
 
+def test_the_ahead_prompt_of_steering_faces_where_it_walks():
+    _, goal = steered(angle=0.5, facing=-0.5)
+    ahead = Steering().build_prompt("ahead", still(), goal)
+    torch.testing.assert_close(ahead.heading, torch.full((1, 2), 0.5))
+    walk = Steering().build_prompt("heading_speed", still(), goal)
+    assert torch.equal(ahead.velocity, walk.velocity)
+
+
 def test_steering_s_joint_conditioning_adds_the_head_and_many_headings():
     _, goal = steered(angle=0.0, facing=-0.5, speed=1.0)
     state = still()

@@ -26,11 +26,11 @@ from tt_gym.bfm.maskedmimic import (
     TokenType,
     frozen,
 )
-from tt_gym.bfm.targets import TARGETS
+from tt_gym.bfm.targets import TARGETS, TEXT
 from tt_gym.bfm.torch_archive import ZIP_MAGIC, read_torch_archive
 from tt_gym.checkpoint import CheckpointError
 
-HISTORY, TEXT, OBJECT, TERRAIN = "history", "text", "object", "terrain"
+HISTORY, OBJECT, TERRAIN = "history", "object", "terrain"
 """Names of the published models' further token types."""
 TASK = "task"
 """Token type of the task encoder that a fine-tuned v1 file carries."""
@@ -197,15 +197,17 @@ def official_model(weights: dict[str, Tensor], *, heads: int = DEFAULT_HEADS) ->
             problems += _damage(name, tensor)
         elif not layout.unused.fullmatch(name):
             problems.append(f"unexpected: {name} {_shape(tensor)}")
-    if problems:
-        raise _listed(layout, problems)
     if layout is _V3:
         problems += _merge_target_statistics(tensors)
-    config = _infer_config(layout, tensors, heads)
     try:
+        config = _infer_config(layout, tensors, heads)
         with torch.device("meta"):
             model = MaskedMimic(config)
-    except (ValueError, RuntimeError, ZeroDivisionError) as error:
+    except (CheckpointError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        if problems:  # they may be the reason
+            raise _listed(layout, problems) from error
+        if isinstance(error, CheckpointError):
+            raise
         raise CheckpointError(f"tensors of impossible sizes: {error}") from error
     tensors["token_basis"] = TOKEN_SCALE * torch.eye(config.token_width)
     problems += _compare(layout, tensors, model)
@@ -240,7 +242,7 @@ def _find_weights(path: Path, content: Any) -> dict[str, Tensor]:
         }
         if _recognise(weights) is not None:
             return weights
-    known = ", ".join(sorted(str(key) for key in content)[:20])
+    known = ", ".join(sorted(str(key)[:60] for key in content)[:20])
     raise CheckpointError(f"{path}: holds no MaskedMimic weights (v1 or v3); its entries: {known}")
 
 

@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tt_gym.bfm.checkpoints import HISTORY, PREVIOUS_ACTION, TERRAIN, TEXT
+from tt_gym.bfm.checkpoints import HISTORY, PREVIOUS_ACTION, TERRAIN
 from tt_gym.bfm.maskedmimic import STATE, MaskedMimic, without_hidden
 from tt_gym.bfm.official_observations import (
     HISTORY_LAGS_V1,
@@ -33,7 +33,7 @@ from tt_gym.bfm.official_observations import (
     sparse_targets_v1,
     sparse_targets_v3,
 )
-from tt_gym.bfm.targets import TARGETS, Targets, observe_targets
+from tt_gym.bfm.targets import TARGETS, TEXT, Targets, observe_targets
 from tt_gym.bfm.tokens import observe_state, proprioception
 from tt_gym.humanoids import DEEPMIMIC, SMPL, Humanoid
 from tt_gym.simulation.state import BodyState
@@ -114,7 +114,9 @@ class OwnInputs:
     def observe(self, state: BodyState, targets: Targets | None = None) -> ModelInputs:
         """See :class:`Inputs`."""
         seen = self.model.normalize(STATE, self.observe_state(state))
-        goals = {} if targets is None else {TARGETS: observe_targets(state, targets)}
+        goals = text_tokens(self.model, targets)
+        if targets is not None and targets.time_s.shape[1]:
+            goals[TARGETS] = observe_targets(state, targets)
         return ModelInputs(state=seen, goals=goals, decoder_input=seen)
 
     def remember(self, state: BodyState, action: Tensor) -> None:
@@ -163,28 +165,20 @@ class V1Inputs:
         """See :class:`Inputs`."""
         return _observe_state(state)
 
-    def observe(
-        self,
-        state: BodyState,
-        targets: Targets | None = None,
-        text: tuple[Tensor, Tensor] | None = None,
-    ) -> ModelInputs:
+    def observe(self, state: BodyState, targets: Targets | None = None) -> ModelInputs:
         """Inputs for the current state.
 
         Args:
             state: of all N environments.
-            targets: goals to show beside the token.
-            text: X-CLIP embeddings (N, 512) and whether each is shown, (N,) bool.
+            targets: goals to show beside the token, words as X-CLIP embeddings (N, 1, 512).
         """
         rows = (self._newest - self._lags) % len(self._pos)
         pos, rot = self._pos[rows].transpose(0, 1), self._rot[rows].transpose(0, 1)
         observation = _observe_state(state)
         terrain = observe_terrain(state.pos[:, 0], state.rot[:, 0])
-        goals: Goals = {}
+        goals = text_tokens(self.model, targets)
         if targets is not None:
             goals[TARGETS] = observe_targets_v1(state.pos, state.rot, sparse_targets_v1(targets))
-        if text is not None:
-            goals[TEXT] = text[0].unsqueeze(1), text[1].unsqueeze(1)
         return ModelInputs(
             state=self.model.normalize(STATE, observation),
             goals={
@@ -254,7 +248,7 @@ class V3Inputs:
             targets: goals to show beside the token.
         """
         observation = _observe_state(state)
-        goals: Goals = {}
+        goals = text_tokens(self.model, targets)
         if targets is not None:
             goals[TARGETS] = observe_targets_v3(state.pos, state.rot, sparse_targets_v3(targets))
         return ModelInputs(
@@ -278,6 +272,26 @@ class V3Inputs:
     def set_state(self, saved: dict[str, Tensor]) -> None:
         """See :class:`Inputs`."""
         self._past, self._actions = saved["past"].clone(), saved["actions"].clone()
+
+
+def text_tokens(model: MaskedMimic, targets: Targets | None) -> Goals:
+    """The words of a prompt, if it has any.
+
+    Raises:
+        ValueError: the model knows no words, or embeddings of another size.
+    """
+    if targets is None or targets.text is None or targets.text_visible is None:
+        return {}
+    if TEXT not in model.types:
+        raise ValueError("this model was trained without words: a Text prompt has no place in it")
+    width = model.types[TEXT].width
+    if targets.text.shape[-1] != width:
+        raise ValueError(
+            f"this model takes embeddings of {width} entries, the Text prompt gives "
+            f"{targets.text.shape[-1]}: give it those of the model's own text encoder, "
+            "for a published v1 model Text(tt_gym.text.xclip.embed(WORDS))"
+        )
+    return {TEXT: (targets.text, targets.text_visible)}
 
 
 def build_inputs(model: MaskedMimic, num_envs: int) -> Inputs:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tt_gym.bfm.inputs import Goals, Inputs, ModelInputs
 from tt_gym.bfm.maskedmimic import STATE, MaskedMimic, TokenType
-from tt_gym.bfm.targets import TARGETS
+from tt_gym.bfm.targets import TARGETS, TEXT
 
 JOINT_SCALE = 1.5
 """PD target at the bounds of the action space in joint control, rad; pi for official models."""
@@ -61,13 +61,13 @@ def input_shapes(
     Args:
         model: frozen model.
         inputs: what feeds it in the environment.
-        prompted: whether a prompt is shown.
+        prompted: whether there is a prompt, of goals or words.
 
     Returns:
         One entry per token type, (K, width + 1), and :data:`DECODER`, (W,), where the decoder does
         not see the state. Our own model without a prompt needs none.
     """
-    shown = {*inputs.always_shown, *((TARGETS,) if prompted else ())}
+    shown = {*inputs.always_shown, *((TARGETS, TEXT) if prompted else ())}
     shapes: dict[str, tuple[int, ...]] = {
         PREFIX + item.name: (item.count, item.width + 1)
         for item in model.config.token_types

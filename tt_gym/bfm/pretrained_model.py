@@ -19,10 +19,11 @@ from tt_gym.bfm.maskedmimic import (
     TokenType,
     frozen,
 )
-from tt_gym.bfm.targets import TARGET_STEPS, TARGETS, target_size
+from tt_gym.bfm.targets import TARGET_STEPS, TARGETS, TEXT, target_size
 from tt_gym.bfm.tokens import state_size
 from tt_gym.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from tt_gym.humanoids import Humanoid
+from tt_gym.text.embeddings import EMBEDDING_SIZE
 
 SHIPPED = Path(__file__).parent / "pretrained" / "deepmimic.safetensors"
 _KIND = "bfm"
@@ -34,6 +35,7 @@ def default_config(humanoid: Humanoid) -> MaskedMimicConfig:
         token_types=(
             TokenType(STATE, state_size(humanoid)),
             TokenType(TARGETS, target_size(humanoid), count=len(TARGET_STEPS), normalize=False),
+            TokenType(TEXT, EMBEDDING_SIZE, normalize=False, encoder_widths=()),
         ),
         action_size=humanoid.num_dofs,
         layers=2,

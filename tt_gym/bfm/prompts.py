@@ -22,6 +22,7 @@ from tt_gym import rotations
 from tt_gym.bfm.targets import TARGET_STEPS, Targets, heading_speed_targets, hidden_targets
 from tt_gym.humanoids import Humanoid
 from tt_gym.simulation.state import CONTROL_DT, BodyState
+from tt_gym.text.embeddings import embed
 
 Value = float | Tensor
 Condition = Callable[["Moment"], Tensor]
@@ -144,6 +145,41 @@ class JointGoal:
             result.rot[:, :, body] = _rows("rot", self.rot, count, (4,)).unsqueeze(1)
             result.rot_visible[:, :, body] = shown
         return result
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """What to do, in words: ``Text("a person kicks")``.
+
+    Attributes:
+        wording: words, or the embeddings that the model was trained with, (W,) or (N, W).
+
+    Raises:
+        ValueError: no words, or an embedding of another shape.
+        ImportError: it is not one of the shipped wordings and the sentence encoder is missing, see
+            :func:`tt_gym.text.embeddings.embed`.
+    """
+
+    wording: str | Tensor
+
+    def __post_init__(self) -> None:
+        embedding = self.embedding()
+        if embedding.dim() not in (1, 2) or not bool(embedding.isfinite().all()):
+            raise ValueError(f"Text needs words or finite (W,) or (N, W), got {self.wording!r}")
+
+    def embedding(self) -> Tensor:
+        """(W,) or (N, W)."""
+        return embed(self.wording) if isinstance(self.wording, str) else self.wording.float()
+
+    def targets(self, moment: Moment) -> Targets:
+        """See :class:`Prompt`."""
+        count, embedding = len(moment.steps), self.embedding()
+        rows = _rows("wording", embedding, count, (embedding.shape[-1],))
+        return dataclasses.replace(
+            hidden_targets(moment.state, torch.zeros(count, 0)),
+            text=rows.unsqueeze(1),
+            text_visible=torch.ones(count, 1, dtype=torch.bool),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -282,8 +318,8 @@ def _rows(name: str, value: Any, count: int, shape: tuple[int, ...]) -> Tensor:
 def _only_where(targets: Targets, rows: Tensor) -> Targets:
     shown: dict[str, Any] = {}
     for field in dataclasses.fields(targets):
-        if field.name.endswith("_visible"):
-            visible = getattr(targets, field.name)
+        visible = getattr(targets, field.name)
+        if field.name.endswith("_visible") and visible is not None:
             shown[field.name] = visible & rows.view(-1, *[1] * (visible.dim() - 1))
     return dataclasses.replace(targets, **shown)
 
@@ -291,9 +327,9 @@ def _only_where(targets: Targets, rows: Tensor) -> Targets:
 def _concatenated(parts: Sequence[Targets]) -> Targets:
     if not parts:
         raise ValueError("Together needs at least one prompt")
-    return Targets(
-        **{
-            field.name: torch.cat([getattr(part, field.name) for part in parts], dim=1)
-            for field in dataclasses.fields(Targets)
-        }
-    )
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(Targets):
+        given = [getattr(part, field.name) for part in parts]
+        given = [item for item in given if item is not None]
+        fields[field.name] = torch.cat(given, dim=1) if given else None
+    return Targets(**fields)

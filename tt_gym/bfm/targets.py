@@ -14,6 +14,8 @@ from tt_gym.simulation.state import CONTROL_DT, BodyState
 
 TARGETS = "targets"
 """Name of the token type."""
+TEXT = "text"
+"""Name of the token type of embedded words."""
 TARGET_STEPS = (1, 4, 8, 16, 30)
 """Control steps ahead of the target poses seen in pre-training."""
 _POS, _ROT, _HEADING, _VELOCITY = 6, 6, 2, 2
@@ -30,6 +32,8 @@ class Targets:
         time_s: time from now, (N, K).
         pos_visible, rot_visible: (N, K, B) bool.
         heading_visible, velocity_visible: (N, K) bool.
+        text: embeddings of what is to be done, (N, M, W), None without words.
+        text_visible: (N, M) bool.
     """
 
     pos: Tensor
@@ -41,6 +45,8 @@ class Targets:
     rot_visible: Tensor
     heading_visible: Tensor
     velocity_visible: Tensor
+    text: Tensor | None = None
+    text_visible: Tensor | None = None
 
 
 def target_size(humanoid: Humanoid) -> int:

@@ -23,6 +23,7 @@ from torch import Tensor
 from tt_gym.checkpoint import CheckpointError
 
 ZIP_MAGIC = b"PK\x03\x04"
+_PICKLE = "data.pkl"
 
 _STORAGES = {
     "FloatStorage": torch.float32,
@@ -44,7 +45,9 @@ _DATA_BUILTINS = frozenset(
     "bool bytearray bytes complex dict float frozenset int list long object range set slice str "
     "tuple unicode".split()
 )
-_MEMO_OPCODES = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
+_PUT_OPCODES = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
+_GET_OPCODES = frozenset(("GET", "BINGET", "LONG_BINGET"))
+_LARGEST_TUPLE = 10_000  # entries, those of tuples within it included
 
 
 class _Stub:
@@ -119,10 +122,15 @@ def read_torch_archive(path: str | Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             _check_sizes(archive, Path(path).stat().st_size)
+            name = next(item for item in archive.namelist() if item.rpartition("/")[2] == _PICKLE)
+            data = archive.read(name)
+            _check_pickle(data)
             try:
+                if b"bytearray" in data:  # PyTorch's reader would reserve as much as it is told to
+                    raise pickle.UnpicklingError("bytearray")
                 return torch.load(path, map_location="cpu", weights_only=True)
             except Exception:
-                return _read_restricted(archive)
+                return _read_restricted(archive, data, name.removesuffix(_PICKLE))
     except _Refused as error:
         raise CheckpointError(
             f"{path}: {error}, which weights do not need; nothing was run, do not trust the file"
@@ -142,16 +150,49 @@ def _check_sizes(archive: zipfile.ZipFile, file_size: int) -> None:
         raise zipfile.BadZipFile("its entries are compressed or overlap")
 
 
-def _read_restricted(archive: zipfile.ZipFile) -> Any:
-    name = next(item for item in archive.namelist() if item.rpartition("/")[2] == "data.pkl")
-    folder = name.removesuffix("data.pkl")
+def _check_pickle(data: bytes) -> None:
+    """Refuse what takes memory or time out of all proportion to its length.
+
+    Python reserves memory up to the highest index of a memo, and goes through a tuple entry by
+    entry to hash or print it, however often the same tuple is in it.
+    """
+    stack: list[int | None] = []  # size of every object, None for a mark
+    memo: dict[Any, int | None] = {}
+    for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name in _PUT_OPCODES:
+            if argument is None or argument > len(data):
+                raise pickle.UnpicklingError(f"memo index {argument} in {len(data)} bytes")
+            memo[argument] = stack[-1]
+            continue
+        size = 1 + _take(stack, opcode)
+        if not opcode.name.startswith("TUPLE"):
+            size = 1
+        elif size > _LARGEST_TUPLE:
+            raise pickle.UnpicklingError("tuples within tuples beyond all measure")
+        for item in opcode.stack_after:
+            stack.append(None if item is pickletools.markobject else size)
+        if opcode.name in _GET_OPCODES:
+            stack[-1] = memo.get(argument, 1)
+        elif opcode.name == "MEMOIZE":
+            memo[len(memo)] = stack[-1]
+
+
+def _take(stack: list[int | None], opcode: pickletools.OpcodeInfo) -> int:
+    """Take from the stack what an opcode does, and return the sum of its sizes."""
+    total = 0
+    for item in reversed(opcode.stack_before):
+        if item is pickletools.stackslice:
+            while (top := stack[-1]) is not None:
+                stack.pop()
+                total += top
+        else:
+            total += stack.pop() or 0
+    return total
+
+
+def _read_restricted(archive: zipfile.ZipFile, data: bytes, folder: str) -> Any:
     if f"{folder}byteorder" in archive.namelist():
         order = archive.read(f"{folder}byteorder")
         if order != b"little":
             raise pickle.UnpicklingError(f"byte order {order!r} is not supported")
-    data = archive.read(name)
-    for opcode, argument, _ in pickletools.genops(data):
-        # Python reserves memory up to the highest index, whatever a few bytes say it is
-        if opcode.name in _MEMO_OPCODES and argument is not None and argument > len(data):
-            raise pickle.UnpicklingError(f"memo index {argument} in {len(data)} bytes")
     return _RestrictedUnpickler(data, archive, folder).load()

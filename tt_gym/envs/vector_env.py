@@ -148,9 +148,8 @@ class TaskTokenVectorEnv(VectorEnv):
         action_size = self.humanoid.num_dofs if self.control == "joint" else token_width
         self._model_entries: dict[str, tuple[int, ...]] = {}
         if self.control == "joint":
-            self._model_entries = input_shapes(
-                self.bfm, self.inputs, prompted=self.prompt is not None
-            )
+            prompted = self.prompt is not None
+            self._model_entries = input_shapes(self.bfm, self.inputs, prompted=prompted)
         self.single_observation_space = gymnasium.spaces.Dict(
             {
                 "task": gymnasium.spaces.Box(

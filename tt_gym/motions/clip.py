@@ -17,6 +17,7 @@ from torch import Tensor
 from tt_gym import rotations
 from tt_gym.humanoids import Humanoid
 from tt_gym.motions.limbs import world_pose
+from tt_gym.text import captions
 
 FPS = 30
 """Frame rate of every clip after reading, equal to the control rate, Hz."""
@@ -47,6 +48,8 @@ class Clip:
             direction of travel (rad) that the motion is on its way to, (T, 2) or (T, 3); edits that
             change places or times drop it.
         led: for clips made by leading a body from point to point, the name of that body.
+        behaviours: for clips made of several, frame from which on something else is done, and what
+            (a key of :data:`tt_gym.text.BEHAVIOURS`); edits that change times drop it.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Clip:
     source: str
     asked: Tensor | None = None
     led: str | None = None
+    behaviours: tuple[tuple[int, str], ...] = ()
 
     def __repr__(self) -> str:
         kind = "looping" if self.loop else "single"
@@ -76,6 +80,7 @@ def save_clip(clip: Clip, path: str | Path) -> None:
     """Write a clip as ``.npz`` (float32 arrays and a JSON header)."""
     header = {"name": clip.name, "loop": clip.loop, "source": clip.source, "fps": FPS}
     header |= {} if clip.led is None else {"led": clip.led}
+    header |= {"behaviours": clip.behaviours} if clip.behaviours else {}
     extra: dict[str, Any] = (
         {} if clip.asked is None else {"asked": clip.asked.numpy().astype(np.float32)}
     )
@@ -124,7 +129,21 @@ def load_clip(path: str | Path) -> Clip:
         source=source,
         asked=None if asked is None else torch.from_numpy(asked.astype(np.float32)),
         led=header.get("led"),
+        behaviours=_checked_behaviours(path, header.get("behaviours", []), len(root_pos)),
     )
+
+
+def _checked_behaviours(path: Path, given: Any, frames: int) -> tuple[tuple[int, str], ...]:
+    try:
+        behaviours = tuple((int(first), captions.NAMES.index(name)) for first, name in given)
+        if not all(0 <= first < frames for first, _ in behaviours):
+            raise ValueError(f"frames must be below {frames}")
+    except (TypeError, ValueError) as error:
+        known = ", ".join(captions.NAMES)
+        raise ClipError(
+            f"{path}: field 'behaviours' must be pairs of a frame and one of {known}: {error}"
+        ) from error
+    return tuple((first, captions.NAMES[index]) for first, index in behaviours)
 
 
 def check_arrays(path: Path, root_pos: np.ndarray, joint_rot: np.ndarray) -> None:
@@ -171,6 +190,7 @@ def mirror(clip: Clip, humanoid: Humanoid) -> Clip:
         root_pos=clip.root_pos * flip_pos,
         joint_rot=swapped * flip_rot,
         asked=None,
+        behaviours=tuple((first, captions.mirrored_name(name)) for first, name in clip.behaviours),
     )
 
 

@@ -11,6 +11,9 @@ from torch import Tensor
 from tt_gym import rotations
 from tt_gym.humanoids import Humanoid
 from tt_gym.motions.clip import FPS, Clip, ClipError, lift, unroll
+from tt_gym.text import captions
+
+_SIDEWAYS = 0.4  # rad between facing and travel that no caption tells of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +83,9 @@ class MotionLibrary:
         bodies = [-1 if clip.led is None else humanoid.body_index(clip.led) for clip in ready]
         self.led = torch.tensor(bodies)
         """Index of the body by which a made clip is led, -1 for others: (C,)."""
+        self.behaviour = torch.cat([_behaviour(clip) for clip in ready])
+        """Index of what is done, see :mod:`tt_gym.text.captions`, -1 where there are no words for
+        it: (F,)."""
         parts = [self._frames(clip) for clip in ready]
         fields = [field.name for field in dataclasses.fields(MotionFrames)]
         self.frames = MotionFrames(
@@ -146,6 +152,19 @@ class MotionLibrary:
         room = (self.lengths[clip_ids] - margin).clamp(min=1)
         start = (torch.rand(count, generator=generator) * room).long()
         return clip_ids, start
+
+
+def _behaviour(clip: Clip) -> Tensor:
+    if clip.asked is not None:
+        heading, speed, direction = _asked(clip).unbind(dim=-1)
+        turn = rotations.wrap_angle(heading - rotations.heading(clip.joint_rot[:, 0]))
+        index = captions.of_course(speed, turn)
+        sideways = rotations.wrap_angle(direction - heading).abs() > _SIDEWAYS
+        return index.masked_fill(sideways & (speed > 0.0), captions.NONE)
+    index = torch.full((clip.num_frames,), captions.of_clip(clip.name))
+    for first, behaviour in clip.behaviours:
+        index[first:] = captions.NAMES.index(behaviour)
+    return index
 
 
 def _asked(clip: Clip) -> Tensor:

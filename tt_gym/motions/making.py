@@ -16,11 +16,14 @@ def uniform(generator: torch.Generator, low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator))
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, count: int, duration_s: float) -> None:
-    """The options of all these commands, with defaults."""
+def add_arguments(
+    parser: argparse.ArgumentParser, *, count: int, duration_s: float | None = None
+) -> None:
+    """The options of all these commands, with defaults; no duration where it is given."""
     parser.add_argument("--out", type=Path, required=True, help="folder for the .npz clips")
     parser.add_argument("--count", type=int, default=count)
-    parser.add_argument("--duration-s", type=float, default=duration_s)
+    if duration_s is not None:
+        parser.add_argument("--duration-s", type=float, default=duration_s)
     parser.add_argument("--seed", type=int, default=0)
 
 

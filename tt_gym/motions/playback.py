@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions.clip import FPS, Clip, ClipError, lift, unroll
@@ -56,8 +57,12 @@ def choose_gl() -> None:
     )
 
 
-def render(clip: Clip) -> Iterator[np.ndarray]:
-    """Pictures of the clip's poses, without physics, seen by a camera that follows.
+def draw(poses: Tensor, *, lag: float = _CAMERA_LAG) -> Iterator[np.ndarray]:
+    """Pictures of poses, without physics, seen by a camera that follows.
+
+    Args:
+        poses: ``qpos`` of our humanoid, (T, nq).
+        lag: share of the camera's place that is kept from picture to picture.
 
     Yields:
         (480, 640, 3) uint8, one a frame.
@@ -72,12 +77,12 @@ def render(clip: Clip) -> Iterator[np.ndarray]:
     data = mujoco.MjData(model)
     camera = mujoco.MjvCamera()
     camera.distance, camera.azimuth, camera.elevation = 3.5, 120.0, -12.0
-    camera.lookat[:2], camera.lookat[2] = clip.root_pos[0, :2], _CAMERA_HEIGHT
+    camera.lookat[:2], camera.lookat[2] = poses[0, :2].numpy(), _CAMERA_HEIGHT
     with mujoco.Renderer(model, _HEIGHT, _WIDTH) as renderer:
-        for qpos in DEEPMIMIC.qpos_from_pose(clip.root_pos, clip.joint_rot).numpy():
+        for qpos in poses.numpy():
             data.qpos[:] = qpos
             mujoco.mj_forward(model, data)
-            camera.lookat[:2] += (1.0 - _CAMERA_LAG) * (qpos[:2] - camera.lookat[:2])
+            camera.lookat[:2] += (1.0 - lag) * (qpos[:2] - camera.lookat[:2])
             renderer.update_scene(data, camera)
             yield renderer.render()
 
@@ -124,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     timing = {"fps": FPS} if output.suffix == ".mp4" else {"duration": 1000 / FPS, "loop": 0}
     with imageio.get_writer(output, **timing) as video:
-        for picture in render(clip):
+        for picture in draw(DEEPMIMIC.qpos_from_pose(clip.root_pos, clip.joint_rot)):
             video.append_data(picture)  # type: ignore[attr-defined]  # annotated as the base class
     print(f"{output}: {clip.num_frames} frames, {clip.duration_s:.1f} s; {clip.source}")
 

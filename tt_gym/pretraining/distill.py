@@ -23,6 +23,7 @@ from tt_gym.bfm.maskedmimic import MaskedMimic, mlp
 from tt_gym.bfm.pretrained_model import default_config, load_bfm, save_bfm
 from tt_gym.bfm.targets import (
     TARGETS,
+    TEXT,
     Targets,
     feature_mask,
     mirror_targets,
@@ -44,6 +45,8 @@ from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import PROMPT_MODES, DistillEnv
 from tt_gym.pretraining.tracker import Tracker, load_tracker
 from tt_gym.simulation import SIMULATORS, build_simulator
+from tt_gym.text.captions import NONE, mirrored
+from tt_gym.text.embeddings import caption_table
 
 Samples = dict[str, Tensor]
 
@@ -58,6 +61,7 @@ LEARNING_RATE = 1e-3  # falls to a tenth
 KL_WEIGHT = 1e-4
 POSTERIOR_WEIGHT = 0.5
 NULL_TOKEN_SHARE = 0.4  # of the updates: an all-zero task token then changes nothing later on
+WORDS_NOISE = 0.015  # per entry of an embedding, whose length is 1
 SAVE_EVERY = 10
 LOW_PRECISION_UNTIL = 0.85  # of the training time; bfloat16 nearly doubles the update's speed
 
@@ -92,11 +96,13 @@ class Distiller:
         run_dir: checkpoint, weights and TensorBoard events.
         seed: of everything random.
         init: model file to start from; the student acts by itself from the first round then.
+        words_only: train the encoder of words alone; the model of ``init`` stays what it is.
         learning_rate: for the first half of the training time.
         simulator: one of :data:`tt_gym.simulation.SIMULATORS`.
 
     Raises:
         CheckpointError: ``init`` cannot be loaded or has other sizes.
+        ValueError: ``words_only`` without ``init``.
     """
 
     def __init__(
@@ -107,28 +113,34 @@ class Distiller:
         *,
         seed: int,
         init: Path | None = None,
+        words_only: bool = False,
         learning_rate: float = LEARNING_RATE,
         simulator: str = "mujoco_cpu",
     ) -> None:
+        if words_only and init is None:
+            raise ValueError("words_only needs init, a model whose other parts stay as they are")
         torch.manual_seed(seed)
+        self.words_only = words_only
         self.tracker, self.run_dir = tracker, run_dir
         self.humanoid = library.humanoid
         physics = build_simulator(simulator, self.humanoid, NUM_ENVS)
-        self.env = DistillEnv(physics, library, seed=seed)
+        only_mode = "text" if words_only else None
+        self.env = DistillEnv(physics, library, seed=seed, only_mode=only_mode)
         config = default_config(self.humanoid)
         self.model = MaskedMimic(config)
+        self.captions = caption_table()
         self.expert_rounds, self.fitted = EXPERT_ROUNDS, False
         if init is not None:
-            start = load_bfm(init)
-            if start.config != config:
-                raise CheckpointError(f"{init}: --init needs a model of the sizes trained here")
-            self.model.load_state_dict(start.state_dict())
+            load_all_it_has(self.model, load_bfm(init), init)
             self.expert_rounds, self.fitted = 0, True
         sizes = {item.name: item for item in config.token_types}
         self.posterior = Posterior(
             self.humanoid, sizes["state"].width, sizes[TARGETS].count, config.latent_size
         )
         self.parameters = [*self.model.parameters(), *self.posterior.parameters()]
+        if words_only:
+            self.model.requires_grad_(False)
+            self.parameters = list(self.model.encoders[TEXT].requires_grad_().parameters())
         self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate)
         self.learning_rate = learning_rate
         self.buffer: deque[Samples] = deque(maxlen=ROUNDS_KEPT)
@@ -150,6 +162,8 @@ class Distiller:
                 "targets": full,
                 "mask": feature_mask(targets),
                 "visible": visible_tokens(targets),
+                "behaviour": self.env.behaviour(),
+                "wording": self.env.wording.clone(),
                 "label": self.env.reference(1).pd_target + self.tracker(self.env.observe(state)),
             }
             for key, value in sample.items():
@@ -175,25 +189,38 @@ class Distiller:
             return sample["label"]
         state = self.model.normalize("state", sample["state"])
         goals = {TARGETS: (sample["targets"] * sample["mask"], sample["visible"])}
-        return self.model(state, goals)
+        words = self.words(sample["behaviour"], sample["wording"])
+        return self.model(state, goals | {TEXT: words})
+
+    def words(self, behaviour: Tensor, wording: Tensor) -> tuple[Tensor, Tensor]:
+        """Text tokens (S, 1, W) and where there are any, (S, 1), of indices (S,)."""
+        return self.captions[behaviour, wording].unsqueeze(1), (behaviour != NONE).unsqueeze(1)
 
     def loss(self, sample: Samples) -> dict[str, Tensor]:
         """Terms of the loss on one minibatch, mirrored half of the time."""
         raw, full, mask, label = (sample[key] for key in ("state", "targets", "mask", "label"))
+        behaviour = sample["behaviour"]
         if torch.rand(()) < 0.5:
             raw, full = mirror_state(raw, self.humanoid), mirror_targets(full, self.humanoid)
             mask = mirror_targets(mask, self.humanoid).abs()
             index, sign = self.humanoid.mirrored_dofs
             label = label[:, index] * sign
+            behaviour = mirrored(behaviour)
         state = self.model.normalize("state", raw)
         null = torch.zeros(len(raw), self.model.config.token_width)
         token = null if torch.rand(()) < NULL_TOKEN_SHARE else None
-        goals = {TARGETS: (full * mask, sample["visible"])}
+        words, told = self.words(behaviour, sample["wording"])
+        # other wordings lie somewhere around those that are known
+        words = words + WORDS_NOISE * torch.randn_like(words)
+        goals = {TARGETS: (full * mask, sample["visible"]), TEXT: (words, told)}
         mean, logvar = self.model.prior(state, goals, token)
         logvar = logvar.clamp(-8.0, 4.0)
         shift, posterior_logvar = self.posterior(state, full)
         noise = torch.randn_like(mean) * (0.5 * posterior_logvar).exp()
         from_prior = self.model.decode(state, mean)
+        if self.words_only:
+            error = (from_prior - label).square().mean(dim=-1, keepdim=True)
+            return {"prior": (error * told).sum() / told.sum().clamp(min=1)}
         from_posterior = self.model.decode(state, mean + shift + noise)
         return {
             "prior": (from_prior - label).square().mean(),
@@ -266,12 +293,13 @@ class Distiller:
         """From the goals that were shown in the newest round."""
         newest = self.buffer[-1]
         shown = (newest["targets"] * newest["mask"])[newest["visible"]]
-        seen = self.model.normalize(TARGETS, shown)
-        self.model.fit_token_basis(self.model.encoders[TARGETS](seen))
+        tokens = self.model.encoders[TARGETS](self.model.normalize(TARGETS, shown))
+        words, told = self.words(newest["behaviour"], newest["wording"])
+        self.model.fit_token_basis(torch.cat((tokens, self.model.encoders[TEXT](words[told]))))
 
     def save(self) -> None:
         """Write the resumable checkpoint and the weights alone."""
-        if self.buffer:
+        if self.buffer and not self.words_only:
             self.fit_token_basis()
         content: dict[str, Any] = {
             "model": dict(self.model.state_dict()),
@@ -297,12 +325,24 @@ class Distiller:
         print(f"continuing {self.checkpoint} after {self.trained_s:.0f} s")
 
 
+def load_all_it_has(model: MaskedMimic, source: MaskedMimic, path: Path) -> None:
+    """Take the weights of a model that may know fewer token types, but nothing else differently.
+
+    Raises:
+        CheckpointError: other sizes.
+    """
+    types = [item for item in model.config.token_types if item.name in source.types]
+    if dataclasses.replace(model.config, token_types=tuple(types)) != source.config:
+        raise CheckpointError(f"{path}: --init needs a model of the sizes trained here")
+    model.load_state_dict(source.state_dict(), strict=False)
+
+
 def all_visible(targets: Targets) -> Targets:
     """The same targets with nothing hidden."""
     shown: dict[str, Any] = {
         field.name: torch.ones_like(getattr(targets, field.name))
         for field in dataclasses.fields(targets)
-        if field.name.endswith("_visible")
+        if field.name.endswith("_visible") and getattr(targets, field.name) is not None
     }
     return dataclasses.replace(targets, **shown)
 
@@ -316,9 +356,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20.0, help="training time in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="start from this model instead of from scratch")
+    parser.add_argument(
+        "--words-only", action="store_true", help="train only the encoder of words of --init"
+    )
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
     parser.add_argument("--simulator", choices=SIMULATORS, default=SIMULATORS[0])
     args = parser.parse_args()
+    if args.words_only and args.init is None:
+        parser.error("--words-only needs --init")
     library = MotionLibrary(DEEPMIMIC, load_clips(args.clips))
     tracker = load_tracker(args.tracker)
     distiller = Distiller(
@@ -327,6 +372,7 @@ def main() -> None:
         args.run_dir,
         seed=args.seed,
         init=args.init,
+        words_only=args.words_only,
         learning_rate=args.learning_rate,
         simulator=args.simulator,
     )

@@ -13,13 +13,16 @@ from tt_gym.motions.clip import FPS
 from tt_gym.motions.library import MotionLibrary
 from tt_gym.pretraining.tracking_env import TrackingEnv
 from tt_gym.simulation import CONTROL_DT, BodyState, Simulator
+from tt_gym.text import captions
 
-PROMPT_MODES = ("full", "heading_speed", "root", "sparse", "nothing", "led")
-"""What is shown: everything, heading and speed, the root's path, random parts, nothing, or where a
-clip leads a body."""
-ACTIONS = ("jump", "kick", "punch", "cmu_jumps")
-"""Clips whose names begin so are followed only with parts of their poses shown."""
-_MODE_WEIGHTS = (0.35, 0.28, 0.08, 0.12, 0.17, 0.0)
+PROMPT_MODES = ("full", "heading_speed", "root", "sparse", "nothing", "led", "text")
+"""What is shown: everything, heading and speed, the root's path, random parts, nothing, where a
+clip leads a body, or what is done in words."""
+ACTIONS = ("jump", "kick", "punch", "cmu_jumps", "actions")
+"""Clips whose names begin so are followed only with words or parts of their poses shown."""
+_MODE_WEIGHTS = (0.33, 0.26, 0.07, 0.10, 0.14, 0.0, 0.10)
+_TOLD_SHARE = 0.4  # of the prompts on recorded clips that are no plain walk or stand, in words
+_WORDS_BESIDE, _HEADING_BESIDE = 0.2, 0.25  # chance of words beside heading and speed; a heading
 _MODE_CHANGE_PROBABILITY = 1.0 / 90.0  # per control step: prompts switch within an episode too
 _SWITCH_PROBABILITY = 1.0 / 60.0  # per control step: go over to another clip
 _SWITCH_CANDIDATES = 48
@@ -36,6 +39,12 @@ _STRAIGHT = 0.7  # cosine to the mean direction that no frame of a loop falls be
 _CHANGE_SHARE, _CHANGE_FRAMES = 0.3, 15  # of episodes begin that shortly before a change, at most
 _SPARSE_BODY, _SPARSE_TOKEN = 0.2, 0.5  # chance to show a body's goal, and a token at all
 _LED_NEAR = 0.3  # chance to show a near goal of a led body; the far ones are what users show
+
+
+def _is_special(name: str) -> bool:
+    """A recorded clip that shows something else than a plain walk or stand."""
+    index = captions.of_clip(name)
+    return index != captions.NONE and captions.NAMES[index] not in (captions.STAND, captions.WALK)
 
 
 def stride_velocity(library: MotionLibrary) -> Tensor:
@@ -91,10 +100,14 @@ class DistillEnv(TrackingEnv):
 
     Args:
         simulator, library, seed: as for :class:`TrackingEnv`.
-        only_mode: use this prompt mode alone, and no disturbances, for evaluation.
+        only_mode: use this prompt mode alone.
+        disturb: push humanoids, lead them over to other clips, change prompts that cannot tell
+            what comes next; not for evaluation.
 
     Attributes:
         mode: index into :data:`PROMPT_MODES`, (N,).
+        wording: which of a behaviour's captions is shown, (N,).
+        text_visible: whether words are shown where there are any, (N,).
     """
 
     def __init__(
@@ -104,8 +117,9 @@ class DistillEnv(TrackingEnv):
         *,
         seed: int = 0,
         only_mode: str | None = None,
+        disturb: bool = True,
     ) -> None:
-        self.disturb = only_mode is None
+        self.disturb = disturb
         self._index = {name: index for index, name in enumerate(PROMPT_MODES)}
         self._mode_weights = torch.tensor(_MODE_WEIGHTS)
         if only_mode is not None:
@@ -121,12 +135,15 @@ class DistillEnv(TrackingEnv):
         self.rot_visible = torch.zeros(num_envs, count, bodies, dtype=torch.bool)
         self.heading_visible = torch.zeros(num_envs, count, dtype=torch.bool)
         self.velocity_visible = torch.zeros(num_envs, count, dtype=torch.bool)
+        self.wording = torch.zeros(num_envs, dtype=torch.long)
+        self.text_visible = torch.zeros(num_envs, dtype=torch.bool)
         super().__init__(simulator, library, seed=seed)
         self._stride_velocity = stride_velocity(library)
         self._aligned = aligned_poses(library)
         self._changes = self._moments_of_change()
         self._settled = settled(library)
         self._action = torch.tensor([name.startswith(ACTIONS) for name in library.names])
+        self._told = self._action | torch.tensor([_is_special(name) for name in library.names])
 
     def view(self) -> BodyState:
         """The state in the reference's frame: turned by ``turn``, then moved by ``shift``."""
@@ -211,7 +228,10 @@ class DistillEnv(TrackingEnv):
             zip(self.library.starts.tolist(), self.library.lengths.tolist(), strict=True)
         ):
             asked = self.library.asked[start : start + max(2, length - _CHANGE_FRAMES)]
-            changed = (asked.diff(dim=0).abs() > _ASKED_CHANGE).any(dim=-1).nonzero().flatten() + 1
+            done = self.library.behaviour[start : start + len(asked)]
+            other = (asked.diff(dim=0).abs() > _ASKED_CHANGE).any(dim=-1)
+            other |= (done.diff() != 0) & asked[1:].isnan().all(dim=-1)
+            changed = other.nonzero().flatten() + 1
             moments.append(torch.stack((torch.full_like(changed, clip_id), changed), dim=-1))
         return torch.cat(moments)
 
@@ -222,8 +242,9 @@ class DistillEnv(TrackingEnv):
             switched: environments where place and heading are moved whatever the prompt.
         """
         state, reference = self.simulator.state, self.reference()
-        free_heading = self.mode == self._index["nothing"]
-        free_place = free_heading | (self.mode == self._index["heading_speed"])
+        told = self.mode == self._index["text"]
+        free_heading = (self.mode == self._index["nothing"]) | (told & ~self.heading_visible[:, -1])
+        free_place = free_heading | told | (self.mode == self._index["heading_speed"])
         if switched is not None:
             free_heading = torch.zeros_like(free_heading)
             free_heading[switched] = True
@@ -242,6 +263,9 @@ class DistillEnv(TrackingEnv):
         mode = torch.multinomial(
             self._mode_weights, count, replacement=True, generator=self.generator
         )
+        if self.disturb:
+            told = torch.rand(count, generator=self.generator) < _TOLD_SHARE
+            mode = torch.where(self._told[self.clip_ids[ids]] & told, self._index["text"], mode)
         unforeseen = self._unforeseen(mode, self.clip_ids[ids], self.frame[ids])
         instead = torch.full_like(mode, self._index["heading_speed"])
         instead[self._action[self.clip_ids[ids]]] = self._index["full"]
@@ -259,12 +283,14 @@ class DistillEnv(TrackingEnv):
         Nobody could foresee the turns of a clip or when a kick begins, and the average of all that
         might come is a fall. While nothing changes, a made clip is a gait like any other.
         """
-        changing = ~self._settled[self.library.frame_index(clips, frames)]
-        nothing = mode == self._index["nothing"]
+        index = self.library.frame_index(clips, frames)
+        changing = ~self._settled[index]
+        nothing, told = mode == self._index["nothing"], mode == self._index["text"]
         no_sign = nothing | (mode == self._index["heading_speed"]) | (mode == self._index["root"])
+        wordless = told & (self.library.behaviour[index] == captions.NONE)
         led = self.library.led[clips] >= 0
         action = self._action[clips] & (nothing | (mode == self._index["heading_speed"]))
-        return ((changing & nothing) | (led & no_sign) | action) & self.disturb
+        return ((changing & nothing) | (led & no_sign) | action | wordless) & self.disturb
 
     def show(self, ids: Tensor, mode: Tensor, tokens: int) -> None:
         """Set the visibility that belongs to ``mode`` (len(ids),)."""
@@ -288,8 +314,20 @@ class DistillEnv(TrackingEnv):
             visible[ids] = full.unsqueeze(-1) | path | random_parts
         self.pos_visible[ids] |= led
         guided = full | (is_mode("heading_speed") & far)
-        self.heading_visible[ids] = guided | (sparse & coin(0.3, tokens))
+        told = is_mode("text")
+        turned = told & far & coin(_HEADING_BESIDE, 1)
+        self.heading_visible[ids] = guided | turned | (sparse & coin(0.3, tokens))
         self.velocity_visible[ids] = guided | (sparse & coin(0.3, tokens))
+        beside = is_mode("heading_speed") & coin(_WORDS_BESIDE, 1)
+        self.text_visible[ids] = (told | beside).squeeze(-1)
+        size = (len(ids),)
+        draw = torch.randint(captions.CAPTIONS_EACH, size, generator=self.generator)
+        self.wording[ids] = draw
+
+    def behaviour(self) -> Tensor:
+        """Index of what is done where words say so, else none: (N,)."""
+        index = self.library.behaviour[self.library.frame_index(self.clip_ids, self.frame)]
+        return torch.where(self.text_visible, index, captions.NONE)
 
     def _led_further(self, pos: Tensor, later: Tensor) -> Tensor:
         """``pos`` (N, K, B, 3) with led bodies as they are later, around the root of now."""

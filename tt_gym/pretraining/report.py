@@ -18,22 +18,28 @@ from rich.table import Table
 from torch import Tensor
 
 from tt_gym import rotations
+from tt_gym.bfm.inputs import Goals
 from tt_gym.bfm.maskedmimic import MaskedMimic
 from tt_gym.bfm.pretrained_model import load_bfm
 from tt_gym.bfm.prompts import JointGoal, Moment
-from tt_gym.bfm.targets import TARGETS, heading_speed_targets, observe_targets
+from tt_gym.bfm.targets import TARGETS, TEXT, heading_speed_targets, observe_targets
 from tt_gym.bfm.tokens import observe_state
 from tt_gym.documents import write_table
 from tt_gym.envs.start_states import sample_start_states
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions.library import MotionLibrary
+from tt_gym.motions.playback import RenderError
 from tt_gym.motions.reaching import random_points
 from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import DistillEnv
+from tt_gym.pretraining.sheet import draw_sheet
+from tt_gym.pretraining.shown import CRITERIA, TESTS, Motion
 from tt_gym.pretraining.tracker import load_tracker
 from tt_gym.pretraining.tracking_env import TrackingEnv
 from tt_gym.simulation import CONTROL_DT, BodyState, MujocoCpu
 from tt_gym.tasks.task import Transition, fallen
+from tt_gym.text import BEHAVIOURS
+from tt_gym.text.embeddings import embed
 
 TABLE = "report"
 """Name of the marker lines around the tables, see :mod:`tt_gym.documents`."""
@@ -42,6 +48,7 @@ _WINDOW_STEPS = 300  # 10 s
 _STANDING_STEPS = 150  # 5 s
 _SPEED = 1.0  # m/s asked for in the heading and speed figure
 _SPEEDS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5)
+_TOLD_STEPS = 120  # 4 s
 _REACH_STEPS, _REACH_TOLERANCE = 60, 0.2  # the hand is asked for after 2 s
 _OFF_PATH_DEG, _FACING_TOLERANCE = (0.0, 45.0, 90.0), math.radians(30.0)
 _SPEED_TOLERANCE, _STANDING_SPEED = 0.2, 0.1
@@ -101,7 +108,9 @@ def report_full_prompt(
     model: MaskedMimic, library: MotionLibrary, windows: int, seed: int
 ) -> Tracking:
     """Tracking by the frozen model with every joint prompted."""
-    env = DistillEnv(MujocoCpu(DEEPMIMIC, windows), library, seed=seed, only_mode="full")
+    env = DistillEnv(
+        MujocoCpu(DEEPMIMIC, windows), library, seed=seed, only_mode="full", disturb=False
+    )
 
     def act() -> Tensor:
         state = env.view()
@@ -118,14 +127,18 @@ def survive(
     episodes: int,
     steps: int,
     seed: int,
+    same: bool = False,
 ) -> tuple[Tensor, list[BodyState]]:
     """Which episodes stayed without a fall, (N,) bool, and the ``steps + 1`` states.
 
-    Episodes begin as the environments' do; ``prompt`` is given the state and the step.
+    Episodes begin as the environments' do, with ``same`` all in one state; ``prompt`` is given the
+    state and the step.
     """
     generator = torch.Generator().manual_seed(seed)
     simulator = MujocoCpu(DEEPMIMIC, episodes)
     qpos, qvel = sample_start_states(episodes, generator)
+    if same:
+        qpos, qvel = qpos[:1].expand_as(qpos), qvel[:1].expand_as(qvel)
     simulator.reset(torch.arange(episodes), qpos, qvel)
     alive = torch.ones(episodes, dtype=torch.bool)
     states = [simulator.state]
@@ -207,6 +220,48 @@ def report_reach(model: MaskedMimic, episodes: int, seed: int) -> float:
     return float((alive & (distance <= _REACH_TOLERANCE)).float().mean())
 
 
+def report_text(
+    model: MaskedMimic, episodes: int, seed: int, *, unseen: bool
+) -> dict[str, tuple[float, float]]:
+    """What the model does when told in words alone, from where the environments' episodes begin.
+
+    Args:
+        model: frozen model.
+        episodes: per behaviour, its wordings in turn.
+        seed: of the start states.
+        unseen: take the wordings that the model was not trained with.
+
+    Returns:
+        By behaviour: share of episodes that show it within 4 s (:data:`tt_gym.pretraining.shown`)
+        and fall in none of them; share without a fall.
+    """
+    result = {}
+    for name, behaviour in BEHAVIOURS.items():
+        texts = behaviour.unseen if unseen else behaviour.captions
+        rows = torch.stack([embed(text) for text in texts])
+        words = rows[torch.arange(episodes) % len(rows)].unsqueeze(1)
+        goals = {TEXT: (words, torch.ones(episodes, 1, dtype=torch.bool))}
+
+        def prompt(_: BodyState, __: int, shown: Goals = goals) -> Goals:
+            return shown
+
+        alive, states = survive(model, prompt, episodes=episodes, steps=_TOLD_STEPS, seed=seed)
+        done = TESTS[name](Motion.of(states, DEEPMIMIC)) & alive
+        result[name] = (float(done.float().mean()), float(alive.float().mean()))
+    return result
+
+
+def film_words(model: MaskedMimic, seed: int) -> list[BodyState]:
+    """States of 4 s, one row a behaviour, each told in its first caption from the same start."""
+    rows = torch.stack([embed(item.captions[0]) for item in BEHAVIOURS.values()]).unsqueeze(1)
+    goals = {TEXT: (rows, torch.ones(len(rows), 1, dtype=torch.bool))}
+    with torch.no_grad():
+        _, states = survive(
+            model, lambda _, __: goals, episodes=len(rows), steps=_TOLD_STEPS, seed=seed, same=True
+        )
+    return states
+
+
 def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, seed: int) -> dict:
     """All figures, as written to the JSON file."""
     library = MotionLibrary(DEEPMIMIC, load_clips(clips))
@@ -229,6 +284,10 @@ def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, 
             model, lambda _, __: None, episodes=windows // 2, steps=_STANDING_STEPS, seed=seed
         )
         reached = report_reach(model, windows // 2, seed)
+        told, told_unseen = (
+            report_text(model, windows // 8, seed, unseen=unseen) if TEXT in model.types else {}
+            for unseen in (False, True)
+        )
     return {
         "tracker_success": tracked["all"][0],
         "tracker_error_mm": tracked["all"][1],
@@ -239,13 +298,21 @@ def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, 
         "no_prompt_standing": float(standing.float().mean()),
         "reach_success": reached,
         "facing_success": min(faced for *_, faced in facings.values()),
+        **({"text_success": _mean_share(told)} if told else {}),
+        **({"text_success_unseen": _mean_share(told_unseen)} if told else {}),
         "windows": windows,
         "seed": seed,
         "tracker_clips": tracked,
         "full_prompt_clips": prompted,
         "speeds": speeds,
         "facings": facings,
+        "told": told,
+        "told_unseen": told_unseen,
     }
+
+
+def _mean_share(told: dict[str, tuple[float, float]]) -> float:
+    return sum(share for share, _ in told.values()) / len(told)
 
 
 def show(figures: dict) -> None:
@@ -268,6 +335,13 @@ def show(figures: dict) -> None:
         shares = (f"{100 * share:.1f} %" for share in (alive, held, faced))
         facings.add_row(f"{off_path} deg", *shares)
     console.print(facings)
+    words = Table("told to", "what is tested", "shown", "no fall", "unseen wordings: shown")
+    for name, (share, alive) in figures["told"].items():
+        other = figures["told_unseen"][name][0]
+        shares = (f"{100 * value:.1f} %" for value in (share, alive, other))
+        words.add_row(name, CRITERIA[name], *shares)
+    if figures["told"]:
+        console.print(words)
     for key, value in figures.items():
         if isinstance(value, float | int):
             console.print(f"{key}: {value:.4g}")
@@ -297,6 +371,13 @@ def markdown(figures: dict) -> str:
     for off_path, (alive, held, _, faced) in figures["facings"].items():
         shares = " | ".join(f"{100 * share:.1f} %" for share in (alive, held, faced))
         lines.append(f"| {off_path} degrees | {shares} |")
+    if figures["told"]:
+        lines += ["", "| told to | what is tested | shown in 4 s | no fall | unseen wordings |"]
+        lines += ["|---|---|---|---|---|"]
+    for name, (share, alive) in figures["told"].items():
+        other = figures["told_unseen"][name][0]
+        shares = " | ".join(f"{100 * value:.1f} %" for value in (share, alive, other))
+        lines.append(f"| {name} | {CRITERIA[name]} | {shares} |")
     lines += ["", "| figure | value |", "|---|---|"]
     numbers = {key: value for key, value in figures.items() if isinstance(value, float)}
     lines += [f"| `{key}` | {value:.4g} |" for key, value in numbers.items()]
@@ -313,12 +394,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--write", type=Path, help="Markdown file that receives the tables")
+    parser.add_argument("--sheet", type=Path, help="picture of all behaviours told in words (.png)")
     args = parser.parse_args()
     if args.write:
         try:
             write_table(args.write, TABLE, None)  # before minutes of measuring, not after
         except (OSError, ValueError) as error:
             parser.error(str(error))
+    if args.sheet:
+        model = load_bfm(args.bfm)
+        if TEXT not in model.types:
+            parser.error("--sheet needs a model that was trained with words")
+        try:
+            draw_sheet(film_words(model, args.seed), args.sheet)
+        except RenderError as error:
+            parser.error(f"--sheet: {error}")
     figures = measure(
         args.tracker, args.bfm, clips=args.clips, windows=args.windows, seed=args.seed
     )

@@ -51,6 +51,7 @@ class Steering(Direction):
     facing_weight: float = 0.3
 
     observation_size = 5
+    prompts = ("heading_speed", "ahead", "joint_conditioning")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,6 +111,8 @@ class Steering(Direction):
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
         """``heading_speed``: face ``f`` and walk along the direction at the asked speed.
 
+        ``ahead``: face the direction instead; how far to turn from it is left to the token.
+
         ``joint_conditioning``, as in the paper's code: in 5 to 10 control steps the root faces
         ``f`` and moves with ``v* d``; in 10 it is also where that leads; in 1 s so is the head,
         turned to ``f``. Corrected: theirs takes that turn from a walking clip.
@@ -118,7 +121,7 @@ class Steering(Direction):
             return self._joint_conditioning(state, goal)
         return heading_speed_targets(
             state,
-            heading=goal["facing"],
+            heading=goal["angle"] if name == "ahead" else goal["facing"],
             direction=rotations.direction_xy(goal["angle"]),
             speed=goal["speed"],
         )
