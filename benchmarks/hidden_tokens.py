@@ -15,21 +15,18 @@ the contenders alternate and ratios are medians over the rounds:
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import time
 from pathlib import Path
 
 import torch
+from figures import write
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 import agents  # noqa: F401  before torch: it makes OpenMP threads wait passively
-import tt_gym
 from tt_gym.bfm.checkpoints import HISTORY, OBJECT, TERRAIN
 from tt_gym.bfm.maskedmimic import STATE, MaskedMimic, MaskedMimicConfig, TokenType, frozen
 from tt_gym.bfm.targets import TARGETS, TEXT
@@ -134,12 +131,8 @@ def main() -> None:
             "whole_over_prompts_hidden": ratios["prompts hidden"],
             "whole_over_all_hidden": ratios["all hidden"],
             "batch": args.batch,
-            "cores": os.cpu_count(),
-            "machine": platform.machine(),
-            "version": tt_gym.__version__,
         }
-        args.json.write_text(json.dumps(figures, indent=2) + "\n")
-        print(f"written: {args.json}")
+        write(args.json, figures)
 
 
 if __name__ == "__main__":

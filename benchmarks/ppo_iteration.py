@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import os
-import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +20,7 @@ import agents  # noqa: F401  # isort: skip  before torch: it makes OpenMP thread
 
 import gymnasium
 import yaml
+from figures import write
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -30,7 +28,6 @@ from stable_baselines3 import PPO
 from throughput import replaced
 from torch import nn
 
-import tt_gym
 import zoo_configs
 from agents.vec_env import TaskTokenVecEnv
 
@@ -149,12 +146,8 @@ def main() -> None:
             "num_envs": args.num_envs,
             "steps_per_iteration": steps,
             "iterations": args.iterations,
-            "cores": os.cpu_count(),
-            "machine": platform.machine(),
-            "version": tt_gym.__version__,
         }
-        args.json.write_text(json.dumps(figures, indent=2) + "\n")
-        print(f"written: {args.json}")
+        write(args.json, figures)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -28,9 +26,9 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from figures import of_machine
 
 import agents  # noqa: F401  before torch: it makes OpenMP threads wait passively
-import tt_gym
 from tt_gym.tokens import load_token, shipped_tokens
 
 MEMORY_ENVS = 256
@@ -219,9 +217,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "rounds": args.rounds,
         "steps_per_round": args.steps,
         "actions": "zeros" if batch.token is None else "shipped token",
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "version": tt_gym.__version__,
+        **of_machine(),
     }
 
 

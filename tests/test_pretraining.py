@@ -16,7 +16,7 @@ from torch import Tensor
 from tt_gym import rotations
 from tt_gym.bfm.pretrained_model import SHIPPED, load_bfm
 from tt_gym.bfm.targets import TARGET_STEPS
-from tt_gym.checkpoint import CheckpointError, load_checkpoint
+from tt_gym.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions import ClipError, MotionLibrary, shipped_clip
 from tt_gym.motions.locomotion import random_locomotion
@@ -348,6 +348,17 @@ def test_a_stopped_distillation_continues(tiny_tracker, library, tmp_path):
     second.run(first.trained_s + 0.2)
     assert second.round > first.round
     assert differences(first.model.state_dict(), second.model.state_dict())
+
+
+@pytest.mark.usefixtures("tiny_rounds")
+def test_a_run_of_a_model_with_other_parts_is_not_continued(tiny_tracker, library, tmp_path):
+    first = distiller(tiny_tracker, library, tmp_path)
+    first.run(0.1)
+    saved = load_checkpoint(first.checkpoint, kind="distill")
+    saved["model"] = {k: v for k, v in saved["model"].items() if not k.startswith("encoders.text")}
+    save_checkpoint(first.checkpoint, kind="distill", content=saved)
+    with pytest.raises(CheckpointError, match=r"other parts.*start a new one.*--init"):
+        distiller(tiny_tracker, library, tmp_path).resume()
 
 
 @pytest.mark.usefixtures("tiny_rounds")

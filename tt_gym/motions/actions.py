@@ -20,7 +20,7 @@ from torch import Tensor
 from tt_gym import rotations
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions import making
-from tt_gym.motions.clip import FPS, Clip, ClipError, mirror, unroll
+from tt_gym.motions.clip import FPS, Clip, ClipError, mirror, moved, unroll
 from tt_gym.motions.editing import time_warp
 from tt_gym.motions.files import read_clip
 from tt_gym.motions.shipped import shipped_clip
@@ -90,10 +90,7 @@ def _placed(pos: Tensor, rot: Tensor, end_pos: Tensor, end_rot: Tensor) -> tuple
     """Frames moved in the plane so that their beginning lies on the end of those before."""
     middle = BLEND_FRAMES // 2
     yaw = rotations.heading(end_rot[middle, 0]) - rotations.heading(rot[middle, 0])
-    plane = rotations.rotate_xy(yaw, pos[:, :2] - pos[middle, :2]) + end_pos[middle, :2]
-    turned = rot.clone()
-    turned[:, 0] = rotations.quat_multiply(rotations.yaw_quat(yaw), rot[:, 0])
-    return torch.cat((plane, pos[:, 2:]), dim=-1), turned
+    return moved(pos, rot, yaw=yaw, pivot=pos[middle, :2], place=end_pos[middle, :2])
 
 
 def lead_in(before: Clip, action: Clip, length: int) -> int:

@@ -194,6 +194,27 @@ def mirror(clip: Clip, humanoid: Humanoid) -> Clip:
     )
 
 
+def moved(
+    root_pos: Tensor, joint_rot: Tensor, *, yaw: Tensor, pivot: Tensor, place: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Frames turned by ``yaw``, rad, about a point of the plane that comes to lie on another.
+
+    Args:
+        root_pos: (T, 3), m.
+        joint_rot: (T, B, 4).
+        yaw: scalar.
+        pivot: the point, (2,), m.
+        place: where it comes to lie, (2,), m.
+
+    Returns:
+        New positions and rotations.
+    """
+    plane = rotations.rotate_xy(yaw, root_pos[:, :2] - pivot) + place
+    turned = joint_rot.clone()
+    turned[:, 0] = rotations.quat_multiply(rotations.yaw_quat(yaw), turned[:, 0])
+    return torch.cat((plane, root_pos[:, 2:]), dim=-1), turned
+
+
 def unroll(clip: Clip, duration_s: float) -> Clip:
     """Repeat a looping clip until it lasts ``duration_s``; travel and turn add up. Others stay."""
     if not clip.loop:
@@ -202,12 +223,15 @@ def unroll(clip: Clip, duration_s: float) -> Clip:
     frames = clip.num_frames
     while frames <= duration_s * FPS:
         yaw = rotations.heading(rot[-1][-1, 0]) - rotations.heading(clip.joint_rot[0, 0])
-        shift = clip.root_pos[1:] - clip.root_pos[0]
-        plane = rotations.rotate_xy(yaw, shift[:, :2]) + pos[-1][-1, :2]
-        pos.append(torch.cat((plane, clip.root_pos[1:, 2:]), dim=-1))
-        turned = clip.joint_rot[1:].clone()
-        turned[:, 0] = rotations.quat_multiply(rotations.yaw_quat(yaw), turned[:, 0])
-        rot.append(turned)
+        again_pos, again_rot = moved(
+            clip.root_pos[1:],
+            clip.joint_rot[1:],
+            yaw=yaw,
+            pivot=clip.root_pos[0, :2],
+            place=pos[-1][-1, :2],
+        )
+        pos.append(again_pos)
+        rot.append(again_rot)
         frames += clip.num_frames - 1
     return dataclasses.replace(
         clip, root_pos=torch.cat(pos), joint_rot=torch.cat(rot), loop=False, asked=None

@@ -8,7 +8,7 @@ import math
 import torch
 
 from tt_gym import rotations
-from tt_gym.motions.clip import FPS, Clip, resample
+from tt_gym.motions.clip import FPS, Clip, moved, resample
 
 
 def time_warp(clip: Clip, factor: float) -> Clip:
@@ -48,11 +48,13 @@ def cut(clip: Clip, start_s: float, end_s: float, name: str) -> Clip:
             f"piece must lie within 0 to {clip.duration_s:.2f} s of clip {clip.name!r}, "
             f"got {start_s} to {end_s} s"
         )
-    root_pos = clip.root_pos[first : last + 1].clone()
-    joint_rot = clip.joint_rot[first : last + 1].clone()
-    yaw = rotations.heading(joint_rot[0, 0])
-    root_pos[:, :2] = rotations.rotate_xy(-yaw, root_pos[:, :2] - root_pos[0, :2])
-    joint_rot[:, 0] = rotations.quat_multiply(rotations.yaw_quat(-yaw), joint_rot[:, 0])
+    root_pos, joint_rot = moved(
+        clip.root_pos[first : last + 1],
+        clip.joint_rot[first : last + 1],
+        yaw=-rotations.heading(clip.joint_rot[first, 0]),
+        pivot=clip.root_pos[first, :2],
+        place=clip.root_pos.new_zeros(2),
+    )
     source = f"{clip.source}; {first / FPS:.2f} to {last / FPS:.2f} s of {clip.name}"
     return Clip(name, root_pos, joint_rot, loop=False, source=source)
 

@@ -313,10 +313,19 @@ class Distiller:
         save_bfm(self.model, self.run_dir / "bfm.safetensors")
 
     def resume(self) -> None:
-        """Continue from the checkpoint, if there is one."""
+        """Continue from the checkpoint, if there is one.
+
+        Raises:
+            CheckpointError: its model has other parts than this one.
+        """
         if not self.checkpoint.exists():
             return
         saved = load_checkpoint(self.checkpoint, kind="distill")
+        if saved["model"].keys() != self.model.state_dict().keys():
+            raise CheckpointError(
+                f"{self.checkpoint}: a run of a model with other parts, from before words perhaps; "
+                "start a new one from its bfm.safetensors with --init"
+            )
         self.model.load_state_dict(saved["model"])
         self.posterior.load_state_dict(saved["posterior"])
         restore_optimizer(self.optimizer, saved["optimizer"])

@@ -321,8 +321,7 @@ class DistillEnv(TrackingEnv):
         beside = is_mode("heading_speed") & coin(_WORDS_BESIDE, 1)
         self.text_visible[ids] = (told | beside).squeeze(-1)
         size = (len(ids),)
-        draw = torch.randint(captions.CAPTIONS_EACH, size, generator=self.generator)
-        self.wording[ids] = draw
+        self.wording[ids] = torch.randint(captions.CAPTIONS_EACH, size, generator=self.generator)
 
     def behaviour(self) -> Tensor:
         """Index of what is done where words say so, else none: (N,)."""

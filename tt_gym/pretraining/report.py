@@ -288,6 +288,12 @@ def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, 
             report_text(model, windows // 8, seed, unseen=unseen) if TEXT in model.types else {}
             for unseen in (False, True)
         )
+    in_words = {}
+    if told:
+        in_words = {
+            "text_success": _mean_share(told),
+            "text_success_unseen": _mean_share(told_unseen),
+        }
     return {
         "tracker_success": tracked["all"][0],
         "tracker_error_mm": tracked["all"][1],
@@ -298,8 +304,7 @@ def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, 
         "no_prompt_standing": float(standing.float().mean()),
         "reach_success": reached,
         "facing_success": min(faced for *_, faced in facings.values()),
-        **({"text_success": _mean_share(told)} if told else {}),
-        **({"text_success_unseen": _mean_share(told_unseen)} if told else {}),
+        **in_words,
         "windows": windows,
         "seed": seed,
         "tracker_clips": tracked,
