@@ -8,10 +8,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 
 import tt_gym  # noqa: F401
 from tt_gym.bfm.targets import visible_tokens
 from tt_gym.humanoids import SMPL
+from tt_gym.motions import ClipError
+from tt_gym.motions.amass import read_smpl_motion
 from tt_gym.tasks import Transition
 
 DATA = Path(__file__).parent / "data"
@@ -171,7 +174,9 @@ def test_an_episode_may_begin_standing_on_the_ground():
 
 
 def test_an_unknown_start_names_those_of_the_humanoid(bfm):
-    with pytest.raises(ValueError, match=r"start of this humanoid 'stand'.* Known: drop, standing"):
+    with pytest.raises(
+        ValueError, match=r"start of this humanoid 'stand'.* Known: drop, standing, clip"
+    ):
         make(V1, start="stand")
     with pytest.raises(ValueError, match=r"start of this humanoid 'drop'\. Known: clips"):
         make(bfm, start="drop")
@@ -197,3 +202,146 @@ def test_v1_takes_heading_and_speed_as_a_prompt_beside_the_token():
         env.reset(seed=0)
         results.append(env.step(np.zeros(env.action_space.shape, np.float32))[0]["state"])
     assert np.abs(results[0] - results[1]).max() > 1e-3
+
+
+# ---- what the scene shows -----------------------------------------------------------------------
+
+
+def colliding_pairs(env: gymnasium.vector.VectorEnv) -> int:
+    """Pairs of limbs that may collide, parents and excluded pairs included."""
+    model = env.unwrapped.simulator.model
+    limbs = np.flatnonzero(model.geom_bodyid > 0)
+    meets = model.geom_contype[limbs, None] & model.geom_conaffinity[None, limbs]
+    return int((meets != 0).sum())
+
+
+def test_limbs_collide_with_each_other_unless_told_otherwise(bfm):
+    assert colliding_pairs(make(V1)) == 24 * 24
+    assert colliding_pairs(make(V1, self_collision=False)) == 0
+    assert colliding_pairs(make(bfm)) == 0
+    assert colliding_pairs(make(bfm, self_collision=True)) == 15 * 15
+
+
+def test_a_hand_does_not_pass_through_the_other_arm():
+    forces = []
+    for self_collision in (True, False):
+        env = make(V1, start="standing", self_collision=self_collision).unwrapped
+        env.reset(seed=0)
+        pose = SMPL.joint_rot_from_qpos(env.simulator.qpos)
+        target = SMPL.pd_target_from_pose(pose)
+        for side, sign in (("L", 1.0), ("R", -1.0)):  # both arms across the chest
+            dof = SMPL.body_index(f"{side}_Shoulder")
+            axes = [index for index, name in enumerate(dof_names()) if name == dof]
+            target[:, axes] = torch.tensor([0.0, 0.0, -1.9 * sign])
+        upper = [SMPL.body_index(f"{side}_{part}") for side in "LR" for part in ("Elbow", "Hand")]
+        most = 0.0
+        for _ in range(20):
+            state = env.simulator.step(target)
+            most = max(most, float(state.contact_force[:, upper].abs().max()))
+        forces.append(most)
+    assert forces[0] > 10.0
+    assert forces[1] == 0.0
+
+
+def dof_names() -> list[int]:
+    """Index of the body of every degree of freedom: three of each but the root."""
+    return [body for body in range(1, SMPL.num_bodies) for _ in range(3)]
+
+
+def test_v1_sees_uneven_ground():
+    def terrain(**kwargs: Any) -> np.ndarray:
+        env = make(V1, control="joint", start="standing", **kwargs)
+        return env.reset(seed=0)[0]["model_terrain"][:, 0, :256], env.unwrapped
+
+    flat, env = terrain()
+    root = env.simulator.state.pos[:, 0, 2].numpy()
+    np.testing.assert_allclose(flat, np.repeat(root[:, None], 256, axis=1), atol=1e-6)
+    seen, env = terrain(perturbations={"slope_deg": 10.0})
+    root = env.simulator.state.pos[:, 0, 2].numpy()
+    along = np.repeat(np.linspace(-1, 1, 16), 16)  # the slope rises along x, where it faces
+    expected = root[:, None] - np.tan(np.deg2rad(10.0)) * along
+    np.testing.assert_allclose(seen, expected, atol=1e-4)
+    seen, env = terrain(perturbations={"stair_height": 0.1})
+    below = env.simulator.state.pos[:, 0, 2].numpy()[:, None] - seen
+    assert below.max() == pytest.approx(0.1, abs=0.02)  # the first step, 0.8 m ahead
+    assert len(np.unique(below.round(3))) > 1
+
+
+# ---- a motion to begin in -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def motion(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two seconds in the format of AMASS: gliding along x, the left knee bending more and more."""
+    count = 61
+    poses = np.zeros((count, 156))
+    poses[:, :3] = (2.0 / 3.0 * np.pi / np.sqrt(3.0),) * 3  # upright, facing +x
+    poses[:, 12] = np.linspace(0.0, 1.0, count)
+    trans = np.linspace((0.0, 0.0, 0.95), (2.0, 0.0, 0.95), count)
+    path = tmp_path_factory.mktemp("motion") / "glide.npz"
+    np.savez(path, poses=poses, trans=trans, mocap_framerate=np.array(30.0))
+    return str(path)
+
+
+def test_a_motion_becomes_one_of_the_smpl_humanoid(motion):
+    clip = read_smpl_motion(motion, source="mine")
+    assert clip.joint_rot.shape == (61, SMPL.num_bodies, 4)
+    qpos = SMPL.qpos_from_pose(clip.root_pos, clip.joint_rot)
+    pos, *_ = SMPL.forward_kinematics(qpos, torch.zeros(61, SMPL.nv))
+    left, right = (pos[0, SMPL.body_index(f"{side}_Hand")] for side in "LR")
+    assert left[1] - right[1] > 1.2  # arms stretched out, facing +x
+    assert pos[0, SMPL.head, 2] - pos[0, 0, 2] > 0.5
+    ankle = pos[:, SMPL.body_index("L_Ankle"), 0] - pos[:, 0, 0]
+    assert ankle[-1] < ankle[0] - 0.2  # the shin goes back
+
+
+@pytest.mark.parametrize("bfm", [V1, V3])
+def test_episodes_begin_within_a_motion_and_remember_it(bfm, motion):
+    env = make(bfm, start="clip", clip=motion).unwrapped
+    env.reset(seed=0)
+    state = env.simulator.state
+    np.testing.assert_allclose(state.vel[:, 0, :2], [[1.0, 0.0]] * 3, atol=1e-3)
+    np.testing.assert_allclose(state.pos[:, 0, :2], 0.0, atol=1e-6)
+    knees = SMPL.joint_rot_from_qpos(env.simulator.qpos)[:, SMPL.body_index("L_Knee"), 0]
+    assert len(set(knees.tolist())) == 3  # each at a moment of its own
+    if bfm == V1:
+        newest = env.inputs._newest
+        np.testing.assert_allclose(env.inputs._pos[newest], state.pos, atol=1e-5)
+        before = env.inputs._pos[(newest - 3) % 114]
+        moved = state.pos[:, 0, 0] - before[:, 0, 0]
+        assert ((moved - 0.1).abs() < 1e-4).any()  # 3 steps at 1 m/s
+        assert (moved <= 0.1 + 1e-4).all()  # less where the motion had just begun
+    else:
+        past = env.inputs._past
+        assert past.shape[1] == 5
+        assert (past[:, 0] - past[:, 4]).abs().max() > 1e-3
+    for step in range(3):
+        assert np.isfinite(env.step(actions(env, step))[1]).all()
+
+
+def test_the_paper_s_start_drops_the_t_pose_and_remembers_a_motion(motion):
+    env = make(V1, clip=motion).unwrapped
+    env.reset(seed=0)
+    state = env.simulator.state
+    np.testing.assert_allclose(state.pos[:, 0, 2], 1.14, atol=1e-6)
+    remembered = env.inputs._pos[env.inputs._newest]
+    assert (remembered[:, 0, 2] < 1.1).all()
+    np.testing.assert_allclose(remembered[:, 0, :2], 0.0, atol=1e-6)
+    plain = make(V1, control="joint")
+    told = make(V1, control="joint", clip=motion)
+    first, second = (item.reset(seed=0)[0]["model_history"] for item in (plain, told))
+    assert np.abs(first - second).max() > 0.05
+    kept = told.unwrapped.get_state()
+    expected = [told.step(actions(told, step))[0]["model_history"] for step in range(3)]
+    told.unwrapped.set_state(kept)
+    again = [told.step(actions(told, step))[0]["model_history"] for step in range(3)]
+    np.testing.assert_array_equal(expected, again)
+
+
+def test_a_motion_that_does_not_fit_is_refused(bfm, motion, tmp_path):
+    with pytest.raises(ValueError, match="start 'clip' needs clip, the file of a motion"):
+        make(V1, start="clip")
+    with pytest.raises(ValueError, match="clip is for published models"):
+        make(bfm, clip=motion)
+    with pytest.raises(ClipError, match="no such clip file"):
+        make(V1, clip=str(tmp_path / "none.npz"))

@@ -342,7 +342,7 @@ def test_a_stopped_distillation_continues(tiny_tracker, library, tmp_path):
     second = distiller(tiny_tracker, library, tmp_path)
     second.resume()
     assert (second.round, second.trained_s) == (first.round, first.trained_s)
-    for name in ("model", "posterior", "optimizer"):
+    for name in ("model", "average", "posterior", "optimizer"):
         ours, theirs = getattr(first, name).state_dict(), getattr(second, name).state_dict()
         assert differences(ours, theirs) == []
     second.run(first.trained_s + 0.2)
@@ -366,11 +366,24 @@ def test_distillation_writes_a_model_for_the_environments(tiny_tracker, library,
     run = distiller(tiny_tracker, library, tmp_path)
     run.run(0.2)
     saved = load_bfm(tmp_path / "bfm.safetensors")
-    assert differences(dict(run.model.state_dict()), dict(saved.state_dict())) == []
+    assert differences(dict(run.average.state_dict()), dict(saved.state_dict())) == []
     basis = saved.token_basis
     assert (basis - torch.diag(basis.diag())).norm() > 0.1  # fitted to goals
     # the statistics were taken from the first round, so a state is about standard
     assert saved.normalizers["state"].mean.abs().max() > 0.1
+
+
+def test_weights_that_swing_around_a_middle_are_averaged(tiny_tracker, library, tmp_path):
+    run = distiller(tiny_tracker, library, tmp_path)
+    weight, average = (next(model.parameters()) for model in (run.model, run.average))
+    with torch.no_grad():
+        for number in range(200):
+            weight.fill_(2.0 + (1.0 if number % 2 else -1.0))
+            run.follow(number)
+        torch.testing.assert_close(average, torch.full_like(average, 2.0), atol=0.1, rtol=0)
+        weight.fill_(5.0)
+        run.follow(10**6)  # after long training the average hardly moves in one update
+    torch.testing.assert_close(average, torch.full_like(average, 2.0), atol=0.1, rtol=0)
 
 
 @pytest.mark.usefixtures("tiny_rounds")

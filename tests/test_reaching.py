@@ -16,6 +16,7 @@ from tt_gym.motions.reaching import (
     random_course,
     random_reaches,
     reach_along,
+    stopping_reaches,
 )
 from tt_gym.motions.shipped import shipped_clip
 
@@ -133,6 +134,24 @@ def test_feet_stay_while_the_body_crouches():
     assert float((after[:, feet] - before[:, feet]).norm(dim=-1).max()) < 0.005
     assert float(after[-1, 0, 2]) < 0.6 < float(after[0, 0, 2])
     assert torch.allclose(clip.joint_rot[0], base.joint_rot[0], atol=1e-6)
+
+
+def test_some_walk_stop_and_turn_before_they_reach():
+    clips = stopping_reaches(count=12, duration_s=6.0, seed=3)
+    walked, turned = [], []
+    for clip in clips:
+        root, hand = clip.root_pos[:, :2], DEEPMIMIC.right_hand
+        pos, _ = world_pose(DEEPMIMIC, clip.root_pos.double(), clip.joint_rot.double())
+        assert clip.led == DEEPMIMIC.body_names[hand]
+        # at the end all stand, and the hand has been kept somewhere for a while
+        assert float((root[-1] - root[-30]).norm()) < 0.3
+        still = (pos[30:, hand] - pos[:-30, hand]).norm(dim=-1)
+        assert float(still.min()) < 0.05
+        walked.append(float((root[15] - root[0]).norm()))
+        heading = rotations.heading(clip.joint_rot[:, 0])
+        turned.append(abs(float(rotations.wrap_angle(heading[-1] - heading[0]))))
+    assert sum(way > 0.4 for way in walked) in range(4, 12)
+    assert sum(angle > 0.7 for angle in turned) in range(3, 12)
 
 
 def test_the_same_seed_makes_the_same_clips(tmp_path, capsys):

@@ -643,10 +643,16 @@ def test_long_jump_ends_beside_the_track_or_in_any_kind_of_fall():
     assert not off_track(beside=0.51, low=0.14, push=26.0, steps=1)
 
 
-def test_long_jump_has_no_prompt():
-    goal = LongJump().sample_goal(jumper(), None, generator())
-    with pytest.raises(ValueError, match="unknown prompt 'heading_speed': Long Jump has none"):
-        LongJump().build_prompt("heading_speed", jumper(), goal)
+def test_long_jump_prompt_runs_back_to_the_middle_of_the_track():
+    start = jumper()
+    goal = LongJump().sample_goal(start, None, generator())
+    beside = dataclasses.replace(start, pos=start.pos + torch.tensor([0.0, 0.5, 0.0]))
+    for state, angle in ((start, 0.0), (beside, -math.atan2(0.5, 2.0))):
+        targets = LongJump(prompt_speed=3.0).build_prompt("heading_speed", state, goal)
+        assert targets.velocity_visible.all() and targets.heading_visible.all()
+        torch.testing.assert_close(targets.heading, torch.full((1, 2), angle), atol=1e-5, rtol=0)
+        expected = 3.0 * torch.tensor([math.cos(angle), math.sin(angle)]).expand(1, 2, 2)
+        torch.testing.assert_close(targets.velocity, expected, atol=1e-5, rtol=0)
 
 
 # ---- Path Following -----------------------------------------------------------------------------

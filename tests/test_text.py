@@ -16,7 +16,14 @@ from tt_gym.motions.library import MotionLibrary
 from tt_gym.motions.shipped import shipped_clips
 from tt_gym.pretraining.shown import CRITERIA, TESTS, Motion
 from tt_gym.text import BEHAVIOURS, captions, xclip
-from tt_gym.text.embeddings import _encode, caption_table, embed, known_wordings
+from tt_gym.text.embeddings import (
+    VARIANTS,
+    _encode,
+    caption_table,
+    embed,
+    known_wordings,
+    varied_captions,
+)
 
 NUM_ENVS = 4
 PUBLISHED_V1 = str(Path(__file__).parent / "data" / "maskedmimic_v1" / "tiny.ckpt")
@@ -80,6 +87,18 @@ def test_other_wordings_are_encoded():
     middle = torch.nn.functional.normalize(caption_table().mean(dim=1), dim=-1)
     for wording, name in (("kick that thing over", "kick"), ("he is sprinting away", "run")):
         assert captions.NAMES[int((middle @ embed(wording)).argmax())] == name
+
+
+def test_varied_captions_stay_nearest_to_their_own_behaviour(no_encoder):
+    table, varied = caption_table(), varied_captions()
+    assert varied.shape == (len(BEHAVIOURS), VARIANTS, 384)
+    assert torch.equal(varied[:, : captions.CAPTIONS_EACH], table)
+    torch.testing.assert_close(varied.norm(dim=-1), torch.ones(varied.shape[:2]), atol=1e-3, rtol=0)
+    middle = torch.nn.functional.normalize(table.mean(dim=1), dim=-1)
+    nearest = (varied @ middle.T).argmax(dim=-1)
+    own = nearest == torch.arange(len(BEHAVIOURS)).unsqueeze(1)
+    assert own.float().mean() > 0.9  # as of the captions themselves
+    assert not torch.equal(varied, varied_captions(seed=1))
 
 
 @pytest.mark.parametrize("wording", ["", "  ", "?!", "42"])

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from tt_gym import rotations
-from tt_gym.simulation.state import CONTROL_DT, BodyState
+from tt_gym.simulation.state import BodyState
 from tt_gym.tasks import TASKS, Goal, Task, Transition
-from tt_gym.tasks.task import root_velocity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Turn(Task):
 
     def reward_terms(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
         facing = 0.5 + 0.5 * self._left_to_turn(transition.after, goal).cos()
-        speed = root_velocity(transition, CONTROL_DT).norm(dim=-1)
+        speed = transition.velocity.norm(dim=-1)
         return {"turn": facing * torch.exp(-self.speed_weight * speed)}
 
     def step_is_good(self, transition: Transition, goal: Goal) -> tuple[Tensor, Tensor]:

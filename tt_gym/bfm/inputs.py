@@ -14,6 +14,7 @@ Our own model remembers nothing; for it the same calls do no more than they must
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -36,9 +37,11 @@ from tt_gym.bfm.official_observations import (
 from tt_gym.bfm.targets import TARGETS, TEXT, Targets, observe_targets
 from tt_gym.bfm.tokens import observe_state, proprioception
 from tt_gym.humanoids import DEEPMIMIC, SMPL, Humanoid
+from tt_gym.motions.library import MotionFrames
 from tt_gym.simulation.state import BodyState
 
 Goals = dict[str, tuple[Tensor, Tensor]]
+Surface = Callable[[Tensor], Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +65,22 @@ class Inputs(Protocol):
     Attributes:
         humanoid: the body it is for.
         always_shown: token types beside the state that the model sees at every step.
+        remembered_steps: how far back it looks, control steps.
+        surface: height of uneven ground at places (N, P, 2) from that under the roots, (N, P), m;
+            None where it is flat. Only v1 looks at it.
     """
 
     humanoid: Humanoid
     always_shown: tuple[str, ...]
+    remembered_steps: int
+    surface: Surface | None
 
-    def restart(self, ids: Tensor, state: BodyState) -> None:
-        """Begin episodes of environments ``ids``, (R,) indices, in ``state`` (of all N)."""
+    def restart(self, ids: Tensor, state: BodyState, past: MotionFrames | None = None) -> None:
+        """Begin episodes of environments ``ids``, (R,) indices, in ``state`` (of all N).
+
+        ``past`` (R, 1 + :attr:`remembered_steps`, ...), the newest first, is what is remembered
+        then; None: the state, at all times.
+        """
         ...
 
     def observe_state(self, state: BodyState) -> Tensor:
@@ -97,12 +109,14 @@ class OwnInputs:
 
     humanoid = DEEPMIMIC
     always_shown: tuple[str, ...] = ()
+    remembered_steps = 0
+    surface: Surface | None = None
 
     def __init__(self, model: MaskedMimic) -> None:
         self.model = model
         self._latest: tuple[BodyState, Tensor] | None = None
 
-    def restart(self, ids: Tensor, state: BodyState) -> None:
+    def restart(self, ids: Tensor, state: BodyState, past: MotionFrames | None = None) -> None:
         """Nothing to do."""
 
     def observe_state(self, state: BodyState) -> Tensor:
@@ -131,7 +145,7 @@ class OwnInputs:
 
 
 class V1Inputs:
-    """Inputs of a v1 model on flat ground: state, 15 history tokens, terrain, and any goals.
+    """Inputs of a v1 model: state, 15 history tokens, terrain, and any goals.
 
     The history is always shown, as in the Task Tokens paper, from the first step of an episode on.
 
@@ -142,6 +156,8 @@ class V1Inputs:
 
     humanoid = SMPL
     always_shown: tuple[str, ...] = (HISTORY, TERRAIN)
+    remembered_steps = HISTORY_LAGS_V1[-1]
+    surface: Surface | None = None
 
     def __init__(self, model: MaskedMimic, num_envs: int) -> None:
         self.model = model
@@ -152,14 +168,20 @@ class V1Inputs:
         self._rot = torch.zeros(depth, num_envs, SMPL.num_bodies, 4)
         self._newest = 0
 
-    def restart(self, ids: Tensor, state: BodyState) -> None:
+    def restart(self, ids: Tensor, state: BodyState, past: MotionFrames | None = None) -> None:
         """Begin episodes: the past of environments ``ids`` becomes their pose in ``state``.
 
         Args:
             ids: (R,) indices.
             state: of all N environments.
+            past: see :class:`Inputs`.
         """
-        self._pos[:, ids], self._rot[:, ids] = state.pos[ids], state.rot[ids]
+        if past is None:
+            self._pos[:, ids], self._rot[:, ids] = state.pos[ids], state.rot[ids]
+            return
+        rows = (self._newest - torch.arange(len(self._pos))) % len(self._pos)
+        self._pos[rows.unsqueeze(1), ids] = past.pos.transpose(0, 1)
+        self._rot[rows.unsqueeze(1), ids] = past.rot.transpose(0, 1)
 
     def observe_state(self, state: BodyState) -> Tensor:
         """See :class:`Inputs`."""
@@ -175,7 +197,7 @@ class V1Inputs:
         rows = (self._newest - self._lags) % len(self._pos)
         pos, rot = self._pos[rows].transpose(0, 1), self._rot[rows].transpose(0, 1)
         observation = _observe_state(state)
-        terrain = observe_terrain(state.pos[:, 0], state.rot[:, 0])
+        terrain = observe_terrain(state.pos[:, 0], state.rot[:, 0], self.surface)
         goals = text_tokens(self.model, targets)
         if targets is not None:
             goals[TARGETS] = observe_targets_v1(state.pos, state.rot, sparse_targets_v1(targets))
@@ -218,20 +240,28 @@ class V3Inputs:
 
     humanoid = SMPL
     always_shown: tuple[str, ...] = (HISTORY,)
+    remembered_steps = HISTORY_STEPS_V3
+    surface: Surface | None = None
 
     def __init__(self, model: MaskedMimic, num_envs: int) -> None:
         self.model = model
         self._past = torch.zeros(num_envs, HISTORY_STEPS_V3, model.types[STATE].width)
         self._actions = torch.zeros(num_envs, 2, model.config.action_size)  # newest first
 
-    def restart(self, ids: Tensor, state: BodyState) -> None:
+    def restart(self, ids: Tensor, state: BodyState, past: MotionFrames | None = None) -> None:
         """Begin episodes: the past of environments ``ids`` becomes their state, without actions.
 
         Args:
             ids: (R,) indices.
             state: of all N environments.
+            past: see :class:`Inputs`.
         """
-        self._past[ids] = _observe_state(state[ids]).unsqueeze(1)
+        if past is None:
+            self._past[ids] = _observe_state(state[ids]).unsqueeze(1)
+        else:
+            earlier = {f.name: getattr(past, f.name)[:, 1:] for f in dataclasses.fields(past)}
+            flat = MotionFrames(**{name: value.flatten(0, 1) for name, value in earlier.items()})
+            self._past[ids] = _observe_state(flat).view(len(ids), HISTORY_STEPS_V3, -1)
         self._actions[ids] = 0.0
 
     def observe_state(self, state: BodyState) -> Tensor:
@@ -303,7 +333,7 @@ def build_inputs(model: MaskedMimic, num_envs: int) -> Inputs:
     return OwnInputs(model)
 
 
-def _observe_state(state: BodyState) -> Tensor:
+def _observe_state(state: BodyState | MotionFrames) -> Tensor:
     vel = centre_of_mass_velocity(state, SMPL)
     return proprioception(pos=state.pos, rot=state.rot, vel=vel, ang_vel=state.ang_vel)
 

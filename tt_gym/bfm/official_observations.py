@@ -18,6 +18,7 @@ from tt_gym import rotations
 from tt_gym.bfm.targets import Targets
 from tt_gym.humanoids import Humanoid
 from tt_gym.humanoids.smpl import SMPL
+from tt_gym.motions.library import MotionFrames
 from tt_gym.simulation.state import CONTROL_DT, BodyState
 
 TARGET_BODIES_V1 = ("L_Ankle", "R_Ankle", "Pelvis", "Head", "L_Hand", "R_Hand")
@@ -46,7 +47,7 @@ _CORNERS = torch.tensor(
 # ---- state --------------------------------------------------------------------------------------
 
 
-def centre_of_mass_velocity(state: BodyState, humanoid: Humanoid) -> Tensor:
+def centre_of_mass_velocity(state: BodyState | MotionFrames, humanoid: Humanoid) -> Tensor:
     """Velocity of every body's centre of mass, (N, B, 3), m/s, world.
 
     Quirk: positions are those of body origins, but the simulators that the weights were trained in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import torch
@@ -9,16 +10,20 @@ from torch import Tensor
 
 from tt_gym import rotations
 from tt_gym.humanoids import DEEPMIMIC, SMPL, Humanoid
-from tt_gym.motions.library import MotionLibrary
+from tt_gym.motions.amass import read_smpl_motion
+from tt_gym.motions.library import MotionFrames, MotionLibrary
 from tt_gym.motions.shipped import shipped_clip
 from tt_gym.names import unknown
 
-STARTS: dict[Humanoid, tuple[str, ...]] = {DEEPMIMIC: ("clips",), SMPL: ("drop", "standing")}
+STARTS: dict[Humanoid, tuple[str, ...]] = {
+    DEEPMIMIC: ("clips",),
+    SMPL: ("drop", "standing", "clip"),
+}
 """Names of start states per humanoid, the usual one first.
 
 ``clips``: half standing, half walking, poses of the shipped clips. ``drop``: as in the paper, the
 T-pose at rest with the pelvis at 1.14 m, from where it drops 0.2 m. ``standing``: at rest on the
-ground with hanging arms.
+ground with hanging arms. ``clip``: anywhere in a motion that is given, see :class:`ClipStarts`.
 """
 _DROP_HEIGHT = 1.14  # m
 _ARM_ANGLE = 1.3  # rad, from stretched out sideways downwards
@@ -40,6 +45,47 @@ def chosen_start(humanoid: Humanoid, start: str | None) -> str:
     if start is not None and start not in known:
         raise ValueError(unknown("start of this humanoid", start, known))
     return known[0] if start is None else start
+
+
+class ClipStarts:
+    """Moments of a motion, with what came before them.
+
+    The paper's code takes the model's history of the first steps from a walking clip, even where
+    episodes begin with a drop in the T-pose (spec, tasks 3.1).
+
+    Args:
+        path: motion in the format of AMASS, of the SMPL humanoid.
+
+    Raises:
+        ClipError: it cannot be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        clip = read_smpl_motion(path, source="given to an environment")
+        self.library = MotionLibrary(SMPL, [clip])
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Frames, each as likely, (count,) long."""
+        frames = self.library.lengths[0] * torch.rand(count, generator=generator)
+        return frames.long()
+
+    def states(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """``qpos`` and ``qvel`` of frames (R,), at the origin."""
+        chosen = self.library.frames[frames]
+        qpos = chosen.qpos.clone()
+        qpos[:, :2] = 0.0
+        return qpos, chosen.qvel.clone()
+
+    def past(self, frames: Tensor, steps: int) -> MotionFrames:
+        """The motion at frames (R,) and ``steps`` steps before, (R, 1 + steps, ...).
+
+        The pelvis is at the origin at the first of them; the motion stands still before it begins.
+        """
+        earlier = (frames.unsqueeze(1) - torch.arange(1 + steps)).clamp(min=0)
+        past = self.library.frames[earlier]
+        pos = past.pos.clone()
+        pos[..., :2] -= past.pos[:, :1, :1, :2]
+        return dataclasses.replace(past, pos=pos)
 
 
 def sample_start_states(

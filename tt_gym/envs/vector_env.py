@@ -23,7 +23,9 @@ from tt_gym.bfm.tokens import state_size
 from tt_gym.envs.outcomes import Outcomes
 from tt_gym.envs.perturbations import Perturbations, build_perturbations
 from tt_gym.envs.perturber import Perturber
-from tt_gym.envs.start_states import chosen_start, sample_start_states
+from tt_gym.envs.start_states import ClipStarts, chosen_start, sample_start_states
+from tt_gym.humanoids import SMPL, Humanoid
+from tt_gym.motions.library import MotionFrames
 from tt_gym.simulation import BodyState, build_simulator
 from tt_gym.tasks import Goal, Transition, build_task
 from tt_gym.tasks.task import fallen
@@ -62,6 +64,10 @@ class TaskTokenVectorEnv(VectorEnv):
             brings the SMPL humanoid with it (24 bodies, 69 degrees of freedom).
         start: where episodes begin, see :data:`tt_gym.envs.start_states.STARTS`; None for the
             humanoid's first one.
+        clip: motion in the format of AMASS for a published model: where ``start="clip"`` begins,
+            and what the model remembers at first; None: it remembers the start pose.
+        self_collision: whether limbs collide with each other; None: with a published model, as
+            where it was trained.
         early_termination: end episodes before their time where the task says so (falls, illegal
             hits, the landing of a jump); the paper does so in training only.
         perturbations: what is harder than usual, also as a dict; see
@@ -75,9 +81,11 @@ class TaskTokenVectorEnv(VectorEnv):
 
     Raises:
         ValueError: unknown task, parameter, control, prompt or perturbation (the known ones are
-            listed), start of another humanoid, a value that is not allowed, or ``num_envs`` < 1.
+            listed), start of another humanoid, a clip that is missing or not for it, a value that
+            is not allowed, or ``num_envs`` < 1.
         ImportError: the simulator needs a package that is not installed.
         CheckpointError: ``bfm`` cannot be loaded.
+        ClipError: ``clip`` cannot be read.
     """
 
     def __init__(
@@ -90,6 +98,8 @@ class TaskTokenVectorEnv(VectorEnv):
         prompt: str | Prompt | None = None,
         bfm: str | None = None,
         start: str | None = None,
+        clip: str | None = None,
+        self_collision: bool | None = None,
         early_termination: bool = True,
         perturbations: Perturbations | Mapping[str, Any] | None = None,
         render_mode: str | None = None,
@@ -110,15 +120,21 @@ class TaskTokenVectorEnv(VectorEnv):
         self.humanoid = self.inputs.humanoid
         self.task = build_task(task, humanoid=self.humanoid, **parameters)
         self.start = chosen_start(self.humanoid, start)
+        self.clip = _build_clip(self.humanoid, self.start, clip)
+        if self_collision is None:
+            self_collision = self.humanoid is SMPL
         self.simulator = build_simulator(
             simulator,
             self.humanoid,
             num_envs,
             objects=self.task.objects,
+            self_collision=self_collision,
             num_threads=num_threads,
             terrain=perturbed.terrain(),
         )
         self.perturber = Perturber(perturbed, self.simulator) if perturbed.ranges() else None
+        if self.perturber is not None:
+            self.inputs.surface = self.simulator.surface
         self.num_envs, self.control = num_envs, control
         self.set_prompt(prompt)
         self.max_steps = max_episode_steps
@@ -342,7 +358,7 @@ class TaskTokenVectorEnv(VectorEnv):
 
     def _restart(self, ids: Tensor) -> None:
         """New start states, objects and goals for some environments."""
-        qpos, qvel = sample_start_states(len(ids), self.start_generator, self.humanoid, self.start)
+        qpos, qvel, past = self._start_states(len(ids))
         objects = len(self.task.objects)
         qpos = torch.cat((qpos, torch.zeros(len(ids), 7 * objects)), dim=1)
         qvel = torch.cat((qvel, torch.zeros(len(ids), 6 * objects)), dim=1)
@@ -354,11 +370,22 @@ class TaskTokenVectorEnv(VectorEnv):
         if self.perturber is not None:
             qpos = self.perturber.begin_episodes(ids, qpos)
         self.simulator.reset(ids, qpos, qvel)
-        self.inputs.restart(ids, self.simulator.state)
+        self.inputs.restart(ids, self.simulator.state, past)
         self.steps[ids] = 0
         self.outcomes.restart(ids)
         fresh = self.task.sample_goal(self.simulator.state[ids], None, self.start_generator)
         self._write_goal(ids, fresh)
+
+    def _start_states(self, count: int) -> tuple[Tensor, Tensor, MotionFrames | None]:
+        """``qpos``, ``qvel`` and what came before, None: nothing else than the start pose."""
+        generator = self.start_generator
+        if self.clip is None:
+            return *sample_start_states(count, generator, self.humanoid, self.start), None
+        frames = self.clip.draw(count, generator)
+        past = self.clip.past(frames, self.inputs.remembered_steps)
+        if self.start == "clip":
+            return *self.clip.states(frames), past
+        return *sample_start_states(count, generator, self.humanoid, self.start), past
 
     def _goals_left(self) -> Tensor:
         """Measured goals to come; unknown, so none, without a time limit of our own."""
@@ -461,6 +488,16 @@ class TaskTokenVectorEnv(VectorEnv):
         remembered = saved.get("prompt", ())
         for schedule, current in zip(schedules_in(self._prompt), remembered, strict=False):
             schedule.current = current.clone()
+
+
+def _build_clip(humanoid: Humanoid, start: str, path: str | None) -> ClipStarts | None:
+    if path is None:
+        if start == "clip":
+            raise ValueError("start 'clip' needs clip, the file of a motion, got None")
+        return None
+    if humanoid is not SMPL:
+        raise ValueError(f"clip is for published models on the SMPL humanoid, got {path!r}")
+    return ClipStarts(path)
 
 
 def _root_only(state: BodyState, qpos: Tensor) -> BodyState:

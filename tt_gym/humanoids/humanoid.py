@@ -248,9 +248,7 @@ class Humanoid:
         q = qpos[:, self._ball_qpos]
         desired = rotations.quat_from_exp_map(pd_target[:, self._ball_dof])
         error = rotations.quat_multiply(rotations.quat_conjugate(q), desired)
-        ctrl[:, self._ball_dof] = rotations.exp_map_from_quat(q) + rotations.exp_map_from_quat(
-            error
-        )
+        ctrl[:, self._ball_dof] = rotations.exp_map_from_quat(torch.stack((q, error))).sum(dim=0)
         return ctrl
 
     def forward_kinematics(

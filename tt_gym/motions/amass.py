@@ -63,10 +63,8 @@ def read_amass(path: str | Path, *, source: str) -> Clip:
         ClipError: names the file and, where it applies, frame and field.
     """
     path = Path(path)
-    poses, trans, rate = _arrays(path)
-    vectors = torch.from_numpy(poses[:, :66].astype(np.float64)).view(len(poses), 22, 3)
-    root_pos = torch.from_numpy(trans.astype(np.float64))
-    pos, rot = world_pose(SMPL, root_pos, _joint_rot(vectors))
+    root_pos, joint_rot, rate = _motion(path)
+    pos, rot = world_pose(SMPL, root_pos, joint_rot)
     bodies = {SMPL.body_index(own): cmu for own, cmu in _AS_CMU.items()}
     positions = {name: pos[:, index][:, [1, 2, 0]] for index, name in bodies.items()}
     world_rot = {name: rot[:, index][:, [0, 2, 3, 1]] for index, name in bodies.items()}
@@ -78,6 +76,22 @@ def read_amass(path: str | Path, *, source: str) -> Clip:
     times = torch.arange(len(placed), dtype=torch.float64) / rate
     placed, turned = resample(times, placed, turned)
     return Clip(path.stem, placed.float(), turned.float(), loop=False, source=source)
+
+
+def read_smpl_motion(path: str | Path, *, source: str) -> Clip:
+    """As :func:`read_amass`, but as a clip of :data:`~tt_gym.humanoids.SMPL`, not retargeted."""
+    path = Path(path)
+    root_pos, joint_rot, rate = _motion(path)
+    times = torch.arange(len(root_pos), dtype=torch.float64) / rate
+    placed, turned = resample(times, root_pos, joint_rot)
+    return Clip(path.stem, placed.float(), turned.float(), loop=False, source=source)
+
+
+def _motion(path: Path) -> tuple[Tensor, Tensor, float]:
+    """Root positions (T, 3), m, local rotations (T, 24, 4) and the rate, Hz."""
+    poses, trans, rate = _arrays(path)
+    vectors = torch.from_numpy(poses[:, :66].astype(np.float64)).view(len(poses), 22, 3)
+    return torch.from_numpy(trans.astype(np.float64)), _joint_rot(vectors), rate
 
 
 def _joint_rot(vectors: Tensor) -> Tensor:

@@ -214,10 +214,11 @@ def random_course(
         commands[frame, 0], commands[frame, 1] = goal, asked
     last = commands[-1:].expand(_NOTICE_FRAMES, 2)
     commands = torch.cat((commands[_NOTICE_FRAMES:], last))
-    return _smooth(speeds), _smooth(rates), commands
+    return smooth(speeds), smooth(rates), commands
 
 
-def _smooth(values: Tensor) -> Tensor:
+def smooth(values: Tensor) -> Tensor:
+    """The same course (T,) without corners."""
     window = torch.hann_window(_SMOOTH_FRAMES + 2, periodic=False, dtype=values.dtype)[1:-1]
     half = _SMOOTH_FRAMES // 2
     padded = torch.cat((values[:1].expand(half), values, values[-1:].expand(half)))

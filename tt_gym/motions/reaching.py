@@ -9,6 +9,7 @@ and leans, with its feet where they were; for one aside or far away the chest tu
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -21,7 +22,9 @@ from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions import making
 from tt_gym.motions.clip import FPS, Clip, unroll
 from tt_gym.motions.limbs import place_tip, world_pose
+from tt_gym.motions.locomotion import gait_from_loop, locomotion, smooth
 from tt_gym.motions.shipped import shipped_clip
+from tt_gym.simulation.state import BodyState
 
 HOLD_S = 1.0
 """How long the hand stays at every point, s."""
@@ -32,10 +35,15 @@ _TRAVEL_S, _HAND_SPEED, _REST_S = (0.4, 0.9), 1.2, 0.5  # travel: this and dista
 _NATURAL = (0.0, -0.25, 0.8)  # where the hand about hangs, m
 _REST_SHARE, _WALK_SHARE = 0.4, 0.3
 _DEPTH = 0.42  # m the pelvis sinks for the lowest points
+# of those that stop for it
+_WALK_S, _WALKING_SHARE, _SLOWING = (0.7, 1.8), 0.7, 2.0  # m/s^2
+_TURN_SHARE, _TURN, _TURN_RATE = 0.5, math.radians(160.0), math.radians(110.0)  # rad, rad/s
+_AFTER_S, _ON_THE_WAY_S = (0.0, 0.5), 0.6  # of arrival after the stop; of the hand
 _STOOP, _CHEST_STOOP = math.radians(45.0), math.radians(40.0)
 _STOOP_BELOW, _STOOP_RANGE = 1.1, 0.9  # m: crouching begins below the first, is full that lower
 _TWIST_SHARE, _TWIST = 0.5, math.radians(35.0)
 _LEAN_BEYOND, _LEAN_RANGE, _LEAN = 0.25, 0.4, math.radians(30.0)
+_STOP_S = 0.6  # way to a stand, in seconds at the speed of now
 _HIPS_BACK = 0.16  # m the pelvis moves back per unit of stooping, for balance
 
 
@@ -111,6 +119,19 @@ def miss(clip: Clip, base: Clip, points: Tensor) -> Tensor:
     """Distance of the hand from its point, (T,), m: an arm is only so long."""
     pos, _ = world_pose(DEEPMIMIC, clip.root_pos.double(), clip.joint_rot.double())
     return (pos[:, DEEPMIMIC.right_hand] - _in_world(base, points)).norm(dim=-1)
+
+
+def around_root(state: BodyState, points: Tensor) -> Tensor:
+    """Points (N, 3), m, in the world, that are given around where the root can come to a stand.
+
+    Args:
+        state: of N humanoids; one that walks needs a moment to stop.
+        points: as of :func:`random_points`, (N, 3).
+    """
+    yaw = rotations.yaw_quat(rotations.heading(state.rot[:, 0]))
+    world = rotations.rotate(yaw, points)
+    world[:, :2] += state.pos[:, 0, :2] + _STOP_S * state.vel[:, 0, :2]
+    return world
 
 
 def _in_world(base: Clip, points: Tensor) -> Tensor:
@@ -197,6 +218,47 @@ def random_reaches(*, count: int, duration_s: float = 12.0, seed: int = 0) -> li
     return clips
 
 
+def stopping_reaches(*, count: int, duration_s: float = 5.0, seed: int = 0) -> list[Clip]:
+    """Clips ``reach_stop_SEED_0`` ...: walk, stop, perhaps turn round meanwhile, and reach.
+
+    Raises:
+        ValueError: ``count`` or ``duration_s`` is not positive.
+    """
+    making.check_positive(count, duration_s)
+    generator = torch.Generator().manual_seed(seed)
+    uniform = functools.partial(making.uniform, generator)
+    frames = round(duration_s * FPS)
+    stand, walk = (gait_from_loop(shipped_clip(name)) for name in ("idle", "walk_forward"))
+    never = dataclasses.replace(walk, speed=10.0 * walk.speed)  # no jogging
+    clips = []
+    for index in range(count):
+        time = torch.arange(frames, dtype=torch.float64) / FPS
+        stop = uniform(*_WALK_S)
+        walks = float(uniform(0.0, 1.0) < _WALKING_SHARE)
+        speed = (walk.speed - _SLOWING * (time - stop).clamp(min=0.0)).clamp(min=0.0) * walks
+        angle = uniform(-_TURN, _TURN) if uniform(0.0, 1.0) < _TURN_SHARE or not walks else 0.0
+        lasts = max(abs(angle) / _TURN_RATE, 1.0 / FPS)
+        turning = (time >= stop) & (time < stop + lasts)
+        rate = angle / lasts * turning
+        base = locomotion(
+            stand,
+            walk,
+            never,
+            speed=smooth(speed),
+            turn_rate=smooth(rate),
+            name="base",
+            source=shipped_clip("walk_forward").source,
+        )
+        arrives = stop + max(lasts, walks * walk.speed / _SLOWING) + uniform(*_AFTER_S)
+        lead = max(0, round((arrives - _ON_THE_WAY_S - _REST_S) * FPS))
+        points, weight = random_course(frames - lead, standing=True, generator=generator)
+        points = torch.cat((points[:1].expand(lead, 3), points))
+        weight = torch.cat((torch.zeros(lead, dtype=weight.dtype), weight))
+        name = f"reach_stop_{seed}_{index}"
+        clips.append(reach_along(base, points, weight, standing=True, name=name))
+    return clips
+
+
 def _first(clip: Clip, frames: int) -> Clip:
     return Clip(clip.name, clip.root_pos[:frames], clip.joint_rot[:frames], False, clip.source)
 
@@ -205,11 +267,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     making.add_arguments(parser, count=24, duration_s=12.0)
+    parser.add_argument("--stopping", action="store_true", help="walk or turn first, then reach")
     options = parser.parse_args(arguments)
+    make = stopping_reaches if options.stopping else random_reaches
     try:
-        clips = random_reaches(
-            count=options.count, duration_s=options.duration_s, seed=options.seed
-        )
+        clips = make(count=options.count, duration_s=options.duration_s, seed=options.seed)
     except ValueError as error:
         parser.error(str(error))
     making.write_clips(clips, options.out)

@@ -9,6 +9,7 @@ killed run continues from its last checkpoint; only the sample buffer is gathere
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import time
 from collections import defaultdict, deque
@@ -46,7 +47,7 @@ from tt_gym.pretraining.distill_env import PROMPT_MODES, DistillEnv
 from tt_gym.pretraining.tracker import Tracker, load_tracker
 from tt_gym.simulation import SIMULATORS, build_simulator
 from tt_gym.text.captions import NONE, mirrored
-from tt_gym.text.embeddings import caption_table
+from tt_gym.text.embeddings import varied_captions
 
 Samples = dict[str, Tensor]
 
@@ -58,6 +59,7 @@ BATCH_SIZE = 1024
 EXPERT_ROUNDS = 60  # the tracker's share of acting falls from 1 to 0 over these
 ACTION_NOISE = 0.03  # rad
 LEARNING_RATE = 1e-3  # falls to a tenth
+AVERAGE_DECAY = 0.9995  # per update, of the averaged weights that act and are shipped
 KL_WEIGHT = 1e-4
 POSTERIOR_WEIGHT = 0.5
 NULL_TOKEN_SHARE = 0.4  # of the updates: an all-zero task token then changes nothing later on
@@ -128,7 +130,7 @@ class Distiller:
         self.env = DistillEnv(physics, library, seed=seed, only_mode=only_mode)
         config = default_config(self.humanoid)
         self.model = MaskedMimic(config)
-        self.captions = caption_table()
+        self.captions = varied_captions()
         self.expert_rounds, self.fitted = EXPERT_ROUNDS, False
         if init is not None:
             load_all_it_has(self.model, load_bfm(init), init)
@@ -137,6 +139,7 @@ class Distiller:
         self.posterior = Posterior(
             self.humanoid, sizes["state"].width, sizes[TARGETS].count, config.latent_size
         )
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.parameters = [*self.model.parameters(), *self.posterior.parameters()]
         if words_only:
             self.model.requires_grad_(False)
@@ -187,10 +190,10 @@ class Distiller:
         """The student's PD target."""
         if not self.fitted:
             return sample["label"]
-        state = self.model.normalize("state", sample["state"])
+        state = self.average.normalize("state", sample["state"])
         goals = {TARGETS: (sample["targets"] * sample["mask"], sample["visible"])}
         words = self.words(sample["behaviour"], sample["wording"])
-        return self.model(state, goals | {TEXT: words})
+        return self.average(state, goals | {TEXT: words})
 
     def words(self, behaviour: Tensor, wording: Tensor) -> tuple[Tensor, Tensor]:
         """Text tokens (S, 1, W) and where there are any, (S, 1), of indices (S,)."""
@@ -231,7 +234,7 @@ class Distiller:
     def update(self, *, low_precision: bool) -> dict[str, float]:
         """A few gradient steps, the newest round more often than the others."""
         terms: dict[str, Tensor] = {}
-        for _ in range(UPDATES_PER_ROUND):
+        for number in range(UPDATES_PER_ROUND):
             newest = torch.rand(()) < 0.3
             row = len(self.buffer) - 1 if newest else int(torch.randint(len(self.buffer), ()))
             samples = self.buffer[row]
@@ -243,7 +246,16 @@ class Distiller:
             total.backward()
             nn.utils.clip_grad_norm_(self.parameters, 1.0)
             self.optimizer.step()
+            self.follow(UPDATES_PER_ROUND * self.round + number)
         return {key: float(value.detach()) for key, value in terms.items()}
+
+    @torch.no_grad()
+    def follow(self, updates: int) -> None:
+        """Move the average of the weights towards those of now, the less the more updates."""
+        decay = min(AVERAGE_DECAY, (1.0 + updates) / (10.0 + updates))
+        pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
+        for average, weight in pairs:
+            average.lerp_(weight, 1.0 - decay)
 
     def run(self, seconds: float) -> None:
         """Train until ``seconds`` of training have passed, those before a resume included."""
@@ -258,7 +270,8 @@ class Distiller:
                 group["lr"] = self.learning_rate * (0.1 + 0.9 * decay)
             self.buffer.append(self.gather())
             if not self.fitted:
-                self.model.normalizers["state"].fit(self.buffer[0]["state"])  # type: ignore[operator]
+                for model in (self.model, self.average):
+                    model.normalizers["state"].fit(self.buffer[0]["state"])  # type: ignore[operator]
                 self.fitted = True
             terms = self.update(low_precision=fraction < LOW_PRECISION_UNTIL)
             self.round += 1
@@ -293,9 +306,10 @@ class Distiller:
         """From the goals that were shown in the newest round."""
         newest = self.buffer[-1]
         shown = (newest["targets"] * newest["mask"])[newest["visible"]]
-        tokens = self.model.encoders[TARGETS](self.model.normalize(TARGETS, shown))
+        model = self.average
+        tokens = model.encoders[TARGETS](model.normalize(TARGETS, shown))
         words, told = self.words(newest["behaviour"], newest["wording"])
-        self.model.fit_token_basis(torch.cat((tokens, self.model.encoders[TEXT](words[told]))))
+        model.fit_token_basis(torch.cat((tokens, model.encoders[TEXT](words[told]))))
 
     def save(self) -> None:
         """Write the resumable checkpoint and the weights alone."""
@@ -303,6 +317,7 @@ class Distiller:
             self.fit_token_basis()
         content: dict[str, Any] = {
             "model": dict(self.model.state_dict()),
+            "average": dict(self.average.state_dict()),
             "posterior": dict(self.posterior.state_dict()),
             "optimizer": optimizer_state(self.optimizer),
             "round": self.round,
@@ -310,7 +325,7 @@ class Distiller:
             "torch_rng": torch.get_rng_state(),
         }
         save_checkpoint(self.checkpoint, kind="distill", content=content)
-        save_bfm(self.model, self.run_dir / "bfm.safetensors")
+        save_bfm(self.average, self.run_dir / "bfm.safetensors")
 
     def resume(self) -> None:
         """Continue from the checkpoint, if there is one.
@@ -327,6 +342,7 @@ class Distiller:
                 "start a new one from its bfm.safetensors with --init"
             )
         self.model.load_state_dict(saved["model"])
+        self.average.load_state_dict(saved.get("average", saved["model"]))
         self.posterior.load_state_dict(saved["posterior"])
         restore_optimizer(self.optimizer, saved["optimizer"])
         self.round, self.trained_s, self.fitted = saved["round"], saved["trained_s"], True

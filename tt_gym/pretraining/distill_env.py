@@ -14,6 +14,7 @@ from tt_gym.motions.library import MotionLibrary
 from tt_gym.pretraining.tracking_env import TrackingEnv
 from tt_gym.simulation import CONTROL_DT, BodyState, Simulator
 from tt_gym.text import captions
+from tt_gym.text.embeddings import VARIANTS
 
 PROMPT_MODES = ("full", "heading_speed", "root", "sparse", "nothing", "led", "text")
 """What is shown: everything, heading and speed, the root's path, random parts, nothing, where a
@@ -321,7 +322,7 @@ class DistillEnv(TrackingEnv):
         beside = is_mode("heading_speed") & coin(_WORDS_BESIDE, 1)
         self.text_visible[ids] = (told | beside).squeeze(-1)
         size = (len(ids),)
-        self.wording[ids] = torch.randint(captions.CAPTIONS_EACH, size, generator=self.generator)
+        self.wording[ids] = torch.randint(VARIANTS, size, generator=self.generator)
 
     def behaviour(self) -> Tensor:
         """Index of what is done where words say so, else none: (N,)."""

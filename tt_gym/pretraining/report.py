@@ -22,14 +22,14 @@ from tt_gym.bfm.inputs import Goals
 from tt_gym.bfm.maskedmimic import MaskedMimic
 from tt_gym.bfm.pretrained_model import load_bfm
 from tt_gym.bfm.prompts import JointGoal, Moment
-from tt_gym.bfm.targets import TARGETS, TEXT, heading_speed_targets, observe_targets
+from tt_gym.bfm.targets import TARGET_STEPS, TARGETS, TEXT, heading_speed_targets, observe_targets
 from tt_gym.bfm.tokens import observe_state
 from tt_gym.documents import write_table
 from tt_gym.envs.start_states import sample_start_states
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions.library import MotionLibrary
 from tt_gym.motions.playback import RenderError
-from tt_gym.motions.reaching import random_points
+from tt_gym.motions.reaching import around_root, random_points
 from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import DistillEnv
 from tt_gym.pretraining.sheet import draw_sheet
@@ -200,7 +200,8 @@ def report_reach(model: MaskedMimic, episodes: int, seed: int) -> float:
     """Share of episodes in which the right hand is within 0.2 m of a point at the time asked.
 
     The point (:func:`~tt_gym.motions.reaching.random_points`) is asked for 2 s after the start by a
-    :class:`~tt_gym.bfm.prompts.JointGoal` alone; a fall before is a failure.
+    :class:`~tt_gym.bfm.prompts.JointGoal` alone; a fall before is a failure. It is drawn a second
+    before its time, when the model first sees it, around where the root can be by then.
     """
     generator = torch.Generator().manual_seed(seed)
     points = random_points(episodes, standing=True, generator=generator).float()
@@ -208,10 +209,8 @@ def report_reach(model: MaskedMimic, episodes: int, seed: int) -> float:
     goal = torch.zeros_like(points)
 
     def prompt(state: BodyState, step: int) -> dict[str, tuple[Tensor, Tensor]]:
-        if step == 0:
-            yaw = rotations.yaw_quat(rotations.heading(state.rot[:, 0]))
-            goal[:] = rotations.rotate(yaw, points)
-            goal[:, :2] += state.pos[:, 0, :2]
+        if step == _REACH_STEPS - TARGET_STEPS[-1]:
+            goal[:] = around_root(state, points)
         moment = Moment(state, torch.full((episodes,), step), DEEPMIMIC, _no_task)
         return {TARGETS: observe_targets(state, JointGoal(hand, goal, at_s=at_s).targets(moment))}
 

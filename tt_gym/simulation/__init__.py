@@ -29,6 +29,7 @@ def build_simulator(
     num_envs: int,
     *,
     objects: Sequence[BoxObject] = (),
+    self_collision: bool = False,
     num_threads: int = 0,
     terrain: Terrain | None = None,
 ) -> Any:
@@ -39,6 +40,7 @@ def build_simulator(
         humanoid: what to simulate.
         num_envs: N >= 1.
         objects: free objects present in every environment.
+        self_collision: let limbs collide with each other.
         num_threads: of ``mujoco_cpu``, 0 for all cores.
         terrain: of ``mujoco_cpu``, None for flat ground.
 
@@ -48,10 +50,15 @@ def build_simulator(
     """
     if name == "mujoco_cpu":
         return MujocoCpu(
-            humanoid, num_envs, objects=objects, num_threads=num_threads, terrain=terrain
+            humanoid,
+            num_envs,
+            objects=objects,
+            self_collision=self_collision,
+            num_threads=num_threads,
+            terrain=terrain,
         )
     if name == "mujoco_warp":
         from tt_gym.simulation.mujoco_warp import MujocoWarp
 
-        return MujocoWarp(humanoid, num_envs, objects=objects)
+        return MujocoWarp(humanoid, num_envs, objects=objects, self_collision=self_collision)
     raise ValueError(unknown("simulator", name, SIMULATORS))

@@ -253,6 +253,14 @@ class MujocoCpu:
             return torch.zeros_like(x)
         return x * self.ground_slope.tan().view(-1, *[1] * (x.dim() - 1))
 
+    def surface(self, place: Tensor) -> Tensor:
+        """Height of the ground at places (N, P, 2) from that under the roots, (N, P), m."""
+        height = self.ground_height(place)
+        if self.terrain is not None:
+            height = self.terrain.height(place, self._level)
+        roots = torch.from_numpy(self._xpos[:, 1:2, :2].astype(np.float32))
+        return height - self.ground_height(roots)
+
     def reset(self, ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """See :class:`~tt_gym.simulation.state.Simulator`."""
         check_start(qpos, qvel)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tt_gym import rotations
 from tt_gym.bfm.targets import Targets, heading_speed_targets
 from tt_gym.humanoids import DEEPMIMIC, Humanoid
-from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject
+from tt_gym.simulation.state import BodyState, BoxObject
 from tt_gym.tasks.task import (
     FAR_STEPS,
     NEAR_STEPS,
@@ -20,7 +20,6 @@ from tt_gym.tasks.task import (
     Transition,
     check_parameters,
     fallen,
-    root_velocity,
     walking_targets,
 )
 
@@ -137,7 +136,7 @@ class Direction:
     def reward_terms(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
         """``direction``, in [0, 1]."""
         direction = rotations.direction_xy(goal["angle"])
-        velocity = root_velocity(transition, CONTROL_DT)
+        velocity = transition.velocity
         along = (velocity * direction).sum(dim=-1)
         # the sum of components, not the norm, as in the paper's code
         tangent = (velocity - along.unsqueeze(-1) * direction).sum(dim=-1)
@@ -194,7 +193,7 @@ class Direction:
     @staticmethod
     def _speed_error(transition: Transition, goal: Goal) -> Tensor:
         direction = rotations.direction_xy(goal["angle"])
-        along = (root_velocity(transition, CONTROL_DT) * direction).sum(dim=-1)
+        along = (transition.velocity * direction).sum(dim=-1)
         return relative_speed_error(goal["speed"], along)
 
 

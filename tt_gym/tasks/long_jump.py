@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tt_gym import rotations
-from tt_gym.bfm.targets import Targets
+from tt_gym.bfm.targets import Targets, heading_speed_targets
 from tt_gym.humanoids import DEEPMIMIC, Humanoid
 from tt_gym.simulation.state import BodyState, BoxObject
 from tt_gym.tasks.task import Goal, Transition, check_parameters, is_low, not_feet
@@ -18,6 +18,7 @@ PAPER_RUN_UP = 20.0
 """Run-up of the paper, m: 2 m/s from the first step on to be there in 10 s."""
 _BEYOND = 10.0  # m from the line to the point that the run is rewarded for approaching
 _POINT_HEIGHT = 1.0  # m
+_LOOK_AHEAD = 2.0  # m: a prompted run turns towards the middle of the track that far ahead
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,7 @@ class LongJump:
         corridor: allowed distance of the root from the middle of the track, m.
         landing_force: N.
         fall_force: N.
+        prompt_speed: of the run that the prompt shows, m/s.
         humanoid: that does the task; ``build_task`` fills it.
     """
 
@@ -58,11 +60,12 @@ class LongJump:
     corridor: float = 0.5
     landing_force: float = 50.0
     fall_force: float = 50.0
+    prompt_speed: float = 3.5
     humanoid: Humanoid = dataclasses.field(default=DEEPMIMIC, kw_only=True, repr=False)
 
     observation_size: ClassVar[int] = 4
     objects: ClassVar[tuple[BoxObject, ...]] = ()
-    prompts: ClassVar[tuple[str, ...]] = ()
+    prompts: ClassVar[tuple[str, ...]] = ("heading_speed",)
     success_at_end: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -158,12 +161,15 @@ class LongJump:
         return {"start_speed": (state.vel[:, 0, :2] * track).sum(dim=-1)}
 
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
-        """There is none.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError(f"unknown prompt {name!r}: Long Jump has none")
+        """``heading_speed``: run at ``prompt_speed`` along the middle of the track."""
+        beside = self._on_track(state.pos[:, 0], goal)[..., 1]
+        angle = goal["heading"] - torch.atan2(beside, torch.full_like(beside, _LOOK_AHEAD))
+        return heading_speed_targets(
+            state,
+            heading=angle,
+            direction=rotations.direction_xy(angle),
+            speed=torch.full_like(angle, self.prompt_speed),
+        )
 
     def _on_track(self, pos: Tensor, goal: Goal) -> Tensor:
         """Position along and beside the track of world points (N, ..., 3): (N, ..., 2), m."""

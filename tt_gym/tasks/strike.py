@@ -12,7 +12,7 @@ from torch import Tensor
 from tt_gym import rotations
 from tt_gym.bfm.targets import Targets, heading_speed_targets
 from tt_gym.humanoids import DEEPMIMIC, Humanoid
-from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject
+from tt_gym.simulation.state import BodyState, BoxObject
 from tt_gym.tasks.task import (
     FAR_STEPS,
     NEAR_STEPS,
@@ -20,7 +20,6 @@ from tt_gym.tasks.task import (
     Transition,
     check_parameters,
     fallen,
-    root_velocity,
     walking_targets,
 )
 
@@ -130,7 +129,7 @@ class Strike:
         state, cosine = transition.after, self._tilt_cosine(transition.after)
         towards = state.object_pos[:, 0, :2] - state.pos[:, 0, :2]
         towards = towards / towards.norm(dim=-1, keepdim=True).clamp(min=1e-6)
-        speed = (root_velocity(transition, CONTROL_DT) * towards).sum(dim=-1)
+        speed = (transition.velocity * towards).sum(dim=-1)
         shortfall = ((self.target_speed - speed) / self.target_speed).clamp(min=0.0)
         approach = torch.where(speed > 0.0, torch.exp(-4.0 * shortfall.square()), 0.0)
         down = cosine < self.down_cosine

@@ -35,7 +35,7 @@ def parameters_of(task: Any) -> dict[str, Any]:
     }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Transition:
     """What reward and termination may look at.
 
@@ -48,6 +48,11 @@ class Transition:
     before: BodyState
     after: BodyState
     steps: Tensor
+
+    @functools.cached_property
+    def velocity(self) -> Tensor:
+        """Root velocity in the plane as the finite difference over the step, (N, 2), m/s."""
+        return (self.after.pos[:, 0, :2] - self.before.pos[:, 0, :2]) / CONTROL_DT
 
 
 class Task(Protocol):
@@ -136,11 +141,7 @@ class Task(Protocol):
         raise ValueError(f"unknown prompt {name!r}: {type(self).__name__} has none")
 
 
-def root_velocity(transition: Transition, dt: float) -> Tensor:
-    """Root velocity in the plane as the finite difference over the step, (N, 2), m/s."""
-    return (transition.after.pos[:, 0, :2] - transition.before.pos[:, 0, :2]) / dt
-
-
+@functools.lru_cache(maxsize=1)  # the task asks, and then the environment
 def fallen(
     transition: Transition,
     humanoid: Humanoid,

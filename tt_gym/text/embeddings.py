@@ -19,6 +19,9 @@ from torch import Tensor
 from tt_gym.text.captions import BEHAVIOURS
 
 EMBEDDING_SIZE = 384
+VARIANTS = 64
+"""Rows per behaviour of :func:`varied_captions`."""
+_VARIATION = 0.02  # per entry
 _FILE = Path(__file__).parent / "captions.safetensors"
 
 
@@ -48,6 +51,23 @@ def caption_table() -> Tensor:
     return torch.stack(
         [torch.stack([embed(text) for text in item.captions]) for item in BEHAVIOURS.values()]
     )
+
+
+def varied_captions(seed: int = 0) -> Tensor:
+    """The training captions and mixtures of two of the same behaviour, (B, :data:`VARIANTS`, 384).
+
+    Other wordings lie somewhere between those that are known, and around them.
+    """
+    table = caption_table()
+    count, each, width = table.shape
+    generator = torch.Generator().manual_seed(seed)
+    more = VARIANTS - each
+    first, second = torch.randint(each, (2, count, more), generator=generator)
+    rows = torch.arange(count).unsqueeze(1)
+    part = torch.rand(count, more, 1, generator=generator)
+    mixed = torch.lerp(table[rows, first], table[rows, second], part)
+    mixed = mixed + _VARIATION * torch.randn(count, more, width, generator=generator)
+    return torch.cat((table, mixed / mixed.norm(dim=-1, keepdim=True)), dim=1)
 
 
 def _plain(wording: str) -> str:
