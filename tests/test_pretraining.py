@@ -23,6 +23,7 @@ from tt_gym.motions.locomotion import random_locomotion
 from tt_gym.motions.playback import RenderError
 from tt_gym.motions.reaching import random_reaches
 from tt_gym.pretraining import distill, report, tracker
+from tt_gym.pretraining.average import main as main_of_average
 from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import (
     PROMPT_MODES,
@@ -660,3 +661,39 @@ def test_an_unknown_clip_or_kind_of_file_is_named(tmp_path):
     (tmp_path / "broken.bvh").write_text("HIERARCHY")
     with pytest.raises(ClipError, match=r"broken\.bvh"):
         load_clips([str(tmp_path)])
+
+
+# ---- means of weights ---------------------------------------------------------------------------
+
+
+def test_the_mean_of_two_models_lies_between_them(other_bfm, bfm, tmp_path, capsys):
+    out = tmp_path / "mean.safetensors"
+    main_of_average([bfm, other_bfm, "--shares", "3", "1", "--out", str(out)])
+    assert str(out) in capsys.readouterr().out
+    one, other, mean = (load_bfm(path).state_dict() for path in (bfm, other_bfm, out))
+    shared = [name for name in mean if name in one and name in other]
+    assert "decoder.0.weight" in shared
+    assert torch.equal(mean["token_basis"], one["token_basis"])
+    for name in set(shared) - {"token_basis"}:
+        torch.testing.assert_close(mean[name], 0.75 * one[name] + 0.25 * other[name])
+    for name in set(mean) - set(one):  # what only the other one knows
+        assert torch.equal(mean[name], other[name])
+
+
+def test_a_mean_needs_as_many_positive_shares_as_models(bfm, tmp_path, capsys):
+    for shares in (["1"], ["1", "-1"], ["1", "0"]):
+        with pytest.raises(SystemExit):
+            main_of_average([bfm, bfm, "--shares", *shares, "--out", str(tmp_path / "x")])
+        assert "--shares needs 2 positive numbers" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main_of_average([str(tmp_path / "no"), "--shares", "1", "--out", str(tmp_path / "x")])
+    assert "no" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("tiny_rounds")
+def test_the_mean_takes_the_averaged_weights_of_a_checkpoint(tiny_tracker, library, tmp_path):
+    run = distiller(tiny_tracker, library, tmp_path)
+    run.run(0.2)
+    out = tmp_path / "same.safetensors"
+    main_of_average([str(run.checkpoint), "--shares", "1", "--out", str(out)])
+    assert differences(dict(run.average.state_dict()), dict(load_bfm(out).state_dict())) == []

@@ -10,10 +10,13 @@ import pytest
 import torch
 
 import tt_gym  # noqa: F401
+from tt_gym.bfm.pretrained_model import load_bfm
 from tt_gym.bfm.prompts import HeadingSpeed, Rule, Schedule, Text, Together, after
+from tt_gym.bfm.targets import TEXT
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions.library import MotionLibrary
 from tt_gym.motions.shipped import shipped_clips
+from tt_gym.pretraining.report import survive
 from tt_gym.pretraining.shown import CRITERIA, TESTS, Motion
 from tt_gym.text import BEHAVIOURS, captions, xclip
 from tt_gym.text.embeddings import (
@@ -229,3 +232,13 @@ def test_embeddings_of_another_size_or_shape_are_refused(other_bfm):
     for bad in (torch.full((384,), torch.nan), torch.ones(1, 2, 3)):
         with pytest.raises(ValueError, match="Text needs words or finite"):
             Text(bad)
+
+
+@pytest.mark.parametrize("name", ["stand", "walk", "turn left", "turn right"])
+def test_the_shipped_model_does_what_it_is_told(name):
+    model, words = load_bfm(), embed(BEHAVIOURS[name].captions[1]).expand(16, 1, -1)
+    goals = {TEXT: (words, torch.ones(16, 1, dtype=torch.bool))}
+    with torch.no_grad():
+        alive, states = survive(model, lambda _, __: goals, episodes=16, steps=120, seed=3)
+    shown = TESTS[name](Motion.of(states, DEEPMIMIC)) & alive
+    assert int(shown.sum()) >= 14

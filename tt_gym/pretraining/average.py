@@ -1,0 +1,94 @@
+"""The mean of the weights of several models, which came from one by distillation.
+
+    python -m tt_gym.pretraining.average A/bfm.safetensors B/bfm.safetensors --shares 7 3 --out C
+
+Distillations that go on from the same weights with other clips pull in different directions. Often
+there is a model between their results that does most of what each of them does.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tt_gym.bfm.maskedmimic import MaskedMimic
+from tt_gym.bfm.pretrained_model import default_config, load_bfm, save_bfm
+from tt_gym.checkpoint import CheckpointError, load_checkpoint
+from tt_gym.humanoids import DEEPMIMIC
+from tt_gym.pretraining.distill import load_all_it_has
+
+
+def average(models: Sequence[MaskedMimic], shares: Sequence[float]) -> MaskedMimic:
+    """A model of the sizes trained today; parts that some do not have come from the others.
+
+    Args:
+        models: of the same sizes, apart from token types that some may not know.
+        shares: positive, one per model; only their ratios count. The basis of the task token is
+            that of the model with the largest.
+
+    Raises:
+        ValueError: shares that are not positive or of another number.
+        CheckpointError: other sizes.
+    """
+    if len(shares) != len(models) or not models or min(shares) <= 0.0:
+        raise ValueError(f"--shares needs {len(models)} positive numbers, got {list(shares)}")
+    result = MaskedMimic(default_config(DEEPMIMIC))
+    for model in models:
+        load_all_it_has(result, model, Path("a model to average"))
+    states = [model.state_dict() for model in models]
+    mean: dict[str, Tensor] = {}
+    for name, like in result.state_dict().items():
+        having = [
+            (state[name], share)
+            for state, share in zip(states, shares, strict=True)
+            if name in state
+        ]
+        total = sum(share for _, share in having)
+        mean[name] = (
+            torch.stack([value * (share / total) for value, share in having]).sum(dim=0)
+            if having and like.is_floating_point()
+            else like
+        )
+    result.load_state_dict(mean)
+    # principal axes have no mean: their order and signs are of each model
+    largest = max(zip(shares, models, strict=True), key=lambda pair: pair[0])[1]
+    result.token_basis.copy_(largest.token_basis)
+    return result
+
+
+def load(path: Path) -> MaskedMimic:
+    """The model of a file that distillation wrote: the weights alone, or its checkpoint.
+
+    Raises:
+        CheckpointError: it is neither.
+    """
+    try:
+        return load_bfm(path)
+    except CheckpointError:
+        model = MaskedMimic(default_config(DEEPMIMIC))
+        saved = load_checkpoint(path, kind="distill")
+        model.load_state_dict(saved.get("average", saved["model"]))
+        return model
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", type=Path, nargs="+", help="model files or checkpoints")
+    parser.add_argument("--shares", type=float, nargs="+", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    try:
+        mean = average([load(path) for path in options.models], options.shares)
+    except (CheckpointError, ValueError) as error:
+        parser.error(str(error))
+    save_bfm(mean, options.out)
+    print(f"model: {options.out}")
+
+
+if __name__ == "__main__":
+    main()
