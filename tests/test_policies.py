@@ -326,7 +326,7 @@ def test_plain_policies_train_in_joint_control_as_well(policy, bfm):
     ("bfm", "prompt", "entries"),
     [
         (None, None, set()),
-        (None, "heading_speed", {"model_targets"}),
+        (None, "heading_speed", {"model_targets", "model_text"}),
         (V1, None, {"model_history", "model_terrain", "model_decoder"}),
         (V3, None, {"model_history", "model_decoder"}),
     ],
@@ -427,7 +427,7 @@ def test_every_task_has_an_entry_for_the_second_form():
     entries = yaml.safe_load(THROUGH.read_text())
     assert entries.keys() == yaml.safe_load((CONFIG_FOLDER / "ppo.yml").read_text()).keys()
     for entry in entries.values():
-        assert entry["env_kwargs"] == {"control": "joint"}
+        assert entry["env_kwargs"]["control"] == "joint"
 
 
 def test_a_run_through_the_model_leaves_a_token(run_dir, other_bfm):

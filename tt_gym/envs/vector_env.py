@@ -38,8 +38,8 @@ class TaskTokenVectorEnv(VectorEnv):
 
     Observation: ``Dict(task=Box(T,), state=Box(223,))``; ``state`` is the proprioception as the
     frozen model sees it (standardised, within +-5). In joint control also whatever else the model
-    needs (:func:`tt_gym.bfm.joint_control.input_shapes`): ``model_targets`` with a prompt, history
-    and the like with an official checkpoint, nothing with our own model alone.
+    needs (:func:`tt_gym.bfm.joint_control.input_shapes`): ``model_targets`` and ``model_text`` with
+    a prompt, history and the like with an official checkpoint, nothing with our own model alone.
 
     Action: ``Box(-1, 1, (E,))``, the task token in the model's own measure
     (:meth:`~tt_gym.bfm.maskedmimic.MaskedMimic.task_token`).
