@@ -27,6 +27,8 @@ from tt_gym.tokens import TokenEncoder, load_token, shipped_tokens
 TRAINED_ENV = "TTDirection-v0"
 SHIPPED_ENVS = ("TTDirection-v0", "TTStrike-v0")
 
+_STEPS_PER_S = 4000
+
 
 @dataclasses.dataclass
 class Demo:
@@ -58,7 +60,9 @@ class Demo:
     def train_token(self) -> Path:
         """Folder of the run."""
         self.console.rule(f"1. A token for {TRAINED_ENV}, from scratch: {self.minutes:g} minutes")
-        return self._train("token", ["--max-minutes", str(self.minutes)])
+        # the learning rate falls to nothing over what two cores do in that time
+        steps = [] if self.quick else ["-n", str(round(60.0 * self.minutes * _STEPS_PER_S))]
+        return self._train("token", ["--max-minutes", str(self.minutes), *steps])
 
     def train_plain(self, steps: int) -> Path:
         """The same learner without the frozen model, for as many steps."""
