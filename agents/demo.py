@@ -27,7 +27,7 @@ from tt_gym.tokens import TokenEncoder, load_token, shipped_tokens
 TRAINED_ENV = "TTDirection-v0"
 SHIPPED_ENVS = ("TTDirection-v0", "TTStrike-v0")
 
-_STEPS_PER_S = 4000
+_STEPS_PER_S = 4000  # of one trainer on two cores, for the minutes that are given
 
 
 @dataclasses.dataclass

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from tt_gym import rotations
+from tt_gym.bfm.maskedmimic import MaskedMimic
 from tt_gym.bfm.pretrained_model import SHIPPED, load_bfm
-from tt_gym.bfm.targets import TARGET_STEPS
+from tt_gym.bfm.targets import TARGET_STEPS, TEXT
 from tt_gym.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions import ClipError, MotionLibrary, shipped_clip
@@ -23,6 +24,7 @@ from tt_gym.motions.locomotion import random_locomotion
 from tt_gym.motions.playback import RenderError
 from tt_gym.motions.reaching import random_reaches
 from tt_gym.pretraining import distill, report, tracker
+from tt_gym.pretraining.average import average
 from tt_gym.pretraining.average import main as main_of_average
 from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import (
@@ -688,6 +690,21 @@ def test_a_mean_needs_as_many_positive_shares_as_models(bfm, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main_of_average([str(tmp_path / "no"), "--shares", "1", "--out", str(tmp_path / "x")])
     assert "no" in capsys.readouterr().err
+
+
+def test_the_mean_of_models_without_words_knows_none(tmp_path):
+    wordless, out = "checkpoints/words/without_words.safetensors", tmp_path / "mean.safetensors"
+    main_of_average([wordless, wordless, "--shares", "1", "1", "--out", str(out)])
+    one, mean = load_bfm(wordless), load_bfm(out)
+    assert TEXT not in mean.types
+    assert differences(dict(one.state_dict()), dict(mean.state_dict())) == []
+
+
+def test_models_of_other_sizes_have_no_mean(bfm, tmp_path):
+    model = load_bfm(bfm)
+    larger = dataclasses.replace(model.config, latent_size=2 * model.config.latent_size)
+    with pytest.raises(CheckpointError, match="models of different sizes have no mean"):
+        average([model, MaskedMimic(larger)], [1.0, 1.0])
 
 
 @pytest.mark.usefixtures("tiny_rounds")

@@ -7,53 +7,25 @@ otherwise.
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
 _SMALL_ANGLE = 1e-6
-_W, _X, _Y, _Z = range(4)
-_Terms = tuple[tuple[float, int, int], ...]
-# Sums of products of two quaternions' entries, (factor, of the first, of the second), as one matrix
-# product: for small batches the number of tensor operations is what costs.
-_PRODUCT: tuple[_Terms, ...] = (
-    ((1, _W, _W), (-1, _X, _X), (-1, _Y, _Y), (-1, _Z, _Z)),
-    ((1, _W, _X), (1, _X, _W), (1, _Y, _Z), (-1, _Z, _Y)),
-    ((1, _W, _Y), (-1, _X, _Z), (1, _Y, _W), (1, _Z, _X)),
-    ((1, _W, _Z), (1, _X, _Y), (-1, _Y, _X), (1, _Z, _W)),
-)
-# columns of the rotation matrix; 1 is the squared length of a unit quaternion
-_X_AXIS: tuple[_Terms, ...] = (
-    ((1, _W, _W), (1, _X, _X), (-1, _Y, _Y), (-1, _Z, _Z)),
-    ((2, _X, _Y), (2, _W, _Z)),
-    ((2, _X, _Z), (-2, _W, _Y)),
-)
-_Z_AXIS: tuple[_Terms, ...] = (
-    ((2, _X, _Z), (2, _W, _Y)),
-    ((2, _Y, _Z), (-2, _W, _X)),
-    ((1, _W, _W), (-1, _X, _X), (-1, _Y, _Y), (1, _Z, _Z)),
-)
-
-
-@functools.cache
-def _matrix(sums: tuple[_Terms, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(16, len(sums)), from flattened outer products to the sums."""
-    matrix = torch.zeros(4, 4, len(sums), dtype=dtype, device=device)
-    for column, terms in enumerate(sums):
-        for factor, first, second in terms:
-            matrix[first, second, column] = factor
-    return matrix.view(16, -1)
-
-
-def _sums(a: Tensor, b: Tensor, sums: tuple[_Terms, ...]) -> Tensor:
-    outer = (a.unsqueeze(-1) * b.unsqueeze(-2)).flatten(-2)
-    return outer @ _matrix(sums, outer.dtype, outer.device)
 
 
 def quat_multiply(a: Tensor, b: Tensor) -> Tensor:
     """Product ``a b`` (apply ``b`` first): (..., 4), (..., 4) -> (..., 4)."""
-    return _sums(a, b, _PRODUCT)
+    aw, ax, ay, az = a.unbind(-1)
+    bw, bx, by, bz = b.unbind(-1)
+    return torch.stack(
+        (
+            aw * bw - ax * bx - ay * by - az * bz,
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+        ),
+        dim=-1,
+    )
 
 
 def quat_conjugate(q: Tensor) -> Tensor:
@@ -131,13 +103,24 @@ def rot6(q: Tensor) -> Tensor:
 
     These are the first and third columns of the rotation matrix, as in MaskedMimic.
     """
-    return _sums(q, q, (*_X_AXIS, *_Z_AXIS))
+    w, x, y, z = q.unbind(-1)
+    return torch.stack(
+        (
+            1 - 2 * (y * y + z * z),
+            2 * (x * y + w * z),
+            2 * (x * z - w * y),
+            2 * (x * z + w * y),
+            2 * (y * z - w * x),
+            1 - 2 * (x * x + y * y),
+        ),
+        dim=-1,
+    )
 
 
 def heading(q: Tensor) -> Tensor:
     """Yaw of the turned x axis, rad in (-pi, pi]: (..., 4) -> (...)."""
-    x, y = _sums(q, q, _X_AXIS[:2]).unbind(-1)
-    return torch.atan2(y, x)
+    w, x, y, z = q.unbind(-1)
+    return torch.atan2(2 * (x * y + w * z), 1 - 2 * (y * y + z * z))
 
 
 def yaw_quat(angle: Tensor) -> Tensor:

@@ -66,15 +66,11 @@ class ClipStarts:
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Frames, each as likely, (count,) long."""
-        frames = self.library.lengths[0] * torch.rand(count, generator=generator)
-        return frames.long()
+        return self.library.sample(count, torch.ones(1), generator)[1]
 
     def states(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """``qpos`` and ``qvel`` of frames (R,), at the origin."""
-        chosen = self.library.frames[frames]
-        qpos = chosen.qpos.clone()
-        qpos[:, :2] = 0.0
-        return qpos, chosen.qvel.clone()
+        return _at_origin(self.library.frames[frames])
 
     def past(self, frames: Tensor, steps: int) -> MotionFrames:
         """The motion at frames (R,) and ``steps`` steps before, (R, 1 + steps, ...).
@@ -116,10 +112,13 @@ def _from_clips(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]
     library = _library()
     weights = torch.ones(len(library.names))
     clip_ids, frames = library.sample(count, weights, generator)
-    chosen = library.frames[library.frame_index(clip_ids, frames)]
-    qpos = chosen.qpos.clone()
+    return _at_origin(library.frames[library.frame_index(clip_ids, frames)])
+
+
+def _at_origin(frames: MotionFrames) -> tuple[Tensor, Tensor]:
+    qpos = frames.qpos.clone()
     qpos[:, :2] = 0.0
-    return qpos, chosen.qvel.clone()
+    return qpos, frames.qvel.clone()
 
 
 def _t_pose(height: float) -> Tensor:

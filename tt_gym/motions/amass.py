@@ -73,15 +73,17 @@ def read_amass(path: str | Path, *, source: str) -> Clip:
         for index, name in bodies.items()
     }
     placed, turned = retarget(positions, world_rot, offsets, hinges=_HINGES)
-    times = torch.arange(len(placed), dtype=torch.float64) / rate
-    placed, turned = resample(times, placed, turned)
-    return Clip(path.stem, placed.float(), turned.float(), loop=False, source=source)
+    return _clip(path, placed, turned, rate, source)
 
 
 def read_smpl_motion(path: str | Path, *, source: str) -> Clip:
     """As :func:`read_amass`, but as a clip of :data:`~tt_gym.humanoids.SMPL`, not retargeted."""
     path = Path(path)
     root_pos, joint_rot, rate = _motion(path)
+    return _clip(path, root_pos, joint_rot, rate, source)
+
+
+def _clip(path: Path, root_pos: Tensor, joint_rot: Tensor, rate: float, source: str) -> Clip:
     times = torch.arange(len(root_pos), dtype=torch.float64) / rate
     placed, turned = resample(times, root_pos, joint_rot)
     return Clip(path.stem, placed.float(), turned.float(), loop=False, source=source)

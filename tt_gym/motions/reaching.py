@@ -24,7 +24,6 @@ from tt_gym.motions.clip import FPS, Clip, unroll
 from tt_gym.motions.limbs import place_tip, world_pose
 from tt_gym.motions.locomotion import gait_from_loop, locomotion, smooth
 from tt_gym.motions.shipped import shipped_clip
-from tt_gym.simulation.state import BodyState
 
 HOLD_S = 1.0
 """How long the hand stays at every point, s."""
@@ -43,7 +42,6 @@ _STOOP, _CHEST_STOOP = math.radians(45.0), math.radians(40.0)
 _STOOP_BELOW, _STOOP_RANGE = 1.1, 0.9  # m: crouching begins below the first, is full that lower
 _TWIST_SHARE, _TWIST = 0.5, math.radians(35.0)
 _LEAN_BEYOND, _LEAN_RANGE, _LEAN = 0.25, 0.4, math.radians(30.0)
-_STOP_S = 0.6  # way to a stand, in seconds at the speed of now
 _HIPS_BACK = 0.16  # m the pelvis moves back per unit of stooping, for balance
 
 
@@ -119,19 +117,6 @@ def miss(clip: Clip, base: Clip, points: Tensor) -> Tensor:
     """Distance of the hand from its point, (T,), m: an arm is only so long."""
     pos, _ = world_pose(DEEPMIMIC, clip.root_pos.double(), clip.joint_rot.double())
     return (pos[:, DEEPMIMIC.right_hand] - _in_world(base, points)).norm(dim=-1)
-
-
-def around_root(state: BodyState, points: Tensor) -> Tensor:
-    """Points (N, 3), m, in the world, that are given around where the root can come to a stand.
-
-    Args:
-        state: of N humanoids; one that walks needs a moment to stop.
-        points: as of :func:`random_points`, (N, 3).
-    """
-    yaw = rotations.yaw_quat(rotations.heading(state.rot[:, 0]))
-    world = rotations.rotate(yaw, points)
-    world[:, :2] += state.pos[:, 0, :2] + _STOP_S * state.vel[:, 0, :2]
-    return world
 
 
 def _in_world(base: Clip, points: Tensor) -> Tensor:

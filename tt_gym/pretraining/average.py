@@ -9,6 +9,7 @@ there is a model between their results that does most of what each of them does.
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,11 +20,11 @@ from tt_gym.bfm.maskedmimic import MaskedMimic
 from tt_gym.bfm.pretrained_model import default_config, load_bfm, save_bfm
 from tt_gym.checkpoint import CheckpointError, load_checkpoint
 from tt_gym.humanoids import DEEPMIMIC
-from tt_gym.pretraining.distill import load_all_it_has
+from tt_gym.pretraining.distill import knows_all_of
 
 
 def average(models: Sequence[MaskedMimic], shares: Sequence[float]) -> MaskedMimic:
-    """A model of the sizes trained today; parts that some do not have come from the others.
+    """A model of all token types that any of them knows, each from those that know it.
 
     Args:
         models: of the same sizes, apart from token types that some may not know.
@@ -32,13 +33,14 @@ def average(models: Sequence[MaskedMimic], shares: Sequence[float]) -> MaskedMim
 
     Raises:
         ValueError: shares that are not positive or of another number.
-        CheckpointError: other sizes.
+        CheckpointError: the models have other sizes.
     """
     if len(shares) != len(models) or not models or min(shares) <= 0.0:
         raise ValueError(f"--shares needs {len(models)} positive numbers, got {list(shares)}")
-    result = MaskedMimic(default_config(DEEPMIMIC))
-    for model in models:
-        load_all_it_has(result, model, Path("a model to average"))
+    widest = max(models, key=lambda model: len(model.types))
+    if not all(knows_all_of(widest, model) for model in models):
+        raise CheckpointError("models of different sizes have no mean")
+    result = copy.deepcopy(widest)
     states = [model.state_dict() for model in models]
     mean: dict[str, Tensor] = {}
     for name, like in result.state_dict().items():
@@ -50,7 +52,7 @@ def average(models: Sequence[MaskedMimic], shares: Sequence[float]) -> MaskedMim
         total = sum(share for _, share in having)
         mean[name] = (
             torch.stack([value * (share / total) for value, share in having]).sum(dim=0)
-            if having and like.is_floating_point()
+            if like.is_floating_point()
             else like
         )
     result.load_state_dict(mean)

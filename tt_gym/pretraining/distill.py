@@ -350,14 +350,19 @@ class Distiller:
         print(f"continuing {self.checkpoint} after {self.trained_s:.0f} s")
 
 
+def knows_all_of(model: MaskedMimic, source: MaskedMimic) -> bool:
+    """Whether two models differ at most in token types that only ``model`` knows."""
+    types = [item for item in model.config.token_types if item.name in source.types]
+    return dataclasses.replace(model.config, token_types=tuple(types)) == source.config
+
+
 def load_all_it_has(model: MaskedMimic, source: MaskedMimic, path: Path) -> None:
     """Take the weights of a model that may know fewer token types, but nothing else differently.
 
     Raises:
         CheckpointError: other sizes.
     """
-    types = [item for item in model.config.token_types if item.name in source.types]
-    if dataclasses.replace(model.config, token_types=tuple(types)) != source.config:
+    if not knows_all_of(model, source):
         raise CheckpointError(f"{path}: --init needs a model of the sizes trained here")
     model.load_state_dict(source.state_dict(), strict=False)
 

@@ -29,7 +29,7 @@ from tt_gym.envs.start_states import sample_start_states
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions.library import MotionLibrary
 from tt_gym.motions.playback import RenderError
-from tt_gym.motions.reaching import around_root, random_points
+from tt_gym.motions.reaching import random_points
 from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import DistillEnv
 from tt_gym.pretraining.sheet import draw_sheet
@@ -50,6 +50,7 @@ _SPEED = 1.0  # m/s asked for in the heading and speed figure
 _SPEEDS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5)
 _TOLD_STEPS = 120  # 4 s
 _REACH_STEPS, _REACH_TOLERANCE = 60, 0.2  # the hand is asked for after 2 s
+_STOP_S = 0.6  # way to a stand, in seconds at the speed of now
 _OFF_PATH_DEG, _FACING_TOLERANCE = (0.0, 45.0, 90.0), math.radians(30.0)
 _SPEED_TOLERANCE, _STANDING_SPEED = 0.2, 0.1
 
@@ -196,6 +197,14 @@ def _no_task(name: str, state: BodyState) -> NoReturn:
     raise ValueError(f"there is no task here to ask for its prompt {name!r}")
 
 
+def _around_root(state: BodyState, points: Tensor) -> Tensor:
+    """Points (N, 3), m, in the world, that are given around where the root can come to a stand."""
+    yaw = rotations.yaw_quat(rotations.heading(state.rot[:, 0]))
+    world = rotations.rotate(yaw, points)
+    world[:, :2] += state.pos[:, 0, :2] + _STOP_S * state.vel[:, 0, :2]
+    return world
+
+
 def report_reach(model: MaskedMimic, episodes: int, seed: int) -> float:
     """Share of episodes in which the right hand is within 0.2 m of a point at the time asked.
 
@@ -210,7 +219,7 @@ def report_reach(model: MaskedMimic, episodes: int, seed: int) -> float:
 
     def prompt(state: BodyState, step: int) -> dict[str, tuple[Tensor, Tensor]]:
         if step == _REACH_STEPS - TARGET_STEPS[-1]:
-            goal[:] = around_root(state, points)
+            goal[:] = _around_root(state, points)
         moment = Moment(state, torch.full((episodes,), step), DEEPMIMIC, _no_task)
         return {TARGETS: observe_targets(state, JointGoal(hand, goal, at_s=at_s).targets(moment))}
 
