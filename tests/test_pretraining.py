@@ -488,6 +488,48 @@ def test_recorded_clips_are_followed_unprompted_only_where_they_go_straight_on()
     ]
 
 
+def paced(library, mode, *, off, age=4, calls=1):
+    """By how many frames references that are ``off`` are off after some calls."""
+    env = DistillEnv(MujocoCpu(DEEPMIMIC, 32), library, seed=3)
+    env.reset()
+    env.mode[:], env.age[:] = PROMPT_MODES.index(mode), age
+    env.frame[:] = 20 + torch.arange(32)
+    frames = env.reference()
+    env.simulator.reset(torch.arange(32), frames.qpos, frames.qvel)
+    env.frame += off
+    for _ in range(calls):
+        env.keep_pace()
+    return (env.frame - 20 - torch.arange(32)).tolist()
+
+
+@pytest.mark.parametrize("mode", ["heading_speed", "nothing", "text"])
+def test_a_reference_that_need_not_be_on_time_waits_and_hurries(mode):
+    walk = MotionLibrary(DEEPMIMIC, [shipped_clip("walk")])
+    assert paced(walk, mode, off=0) == [0] * 32
+    assert paced(walk, mode, off=3) == [2] * 32
+    assert paced(walk, mode, off=3, calls=5) == [0] * 32
+    assert paced(walk, mode, off=-2) == [-1] * 32
+    # waits every fourth step, goes ahead every second
+    assert paced(walk, mode, off=3, age=2) == [3] * 32
+    assert paced(walk, mode, off=-2, age=2) == [-1] * 32
+    assert paced(walk, mode, off=-2, age=5) == [-2] * 32
+
+
+@pytest.mark.parametrize("mode", ["full", "root", "sparse"])
+def test_a_reference_whose_goals_say_when_keeps_to_its_time(mode):
+    walk = MotionLibrary(DEEPMIMIC, [shipped_clip("walk")])
+    assert paced(walk, mode, off=3) == [3] * 32
+
+
+def test_made_clips_do_not_wait_while_something_new_is_asked():
+    (made,) = random_locomotion(shipped_clip("run"), count=1, duration_s=60.0, seed=1)
+    library = MotionLibrary(DEEPMIMIC, [made])
+    known = settled(library)[23:55]
+    moved = torch.tensor(paced(library, "heading_speed", off=3)) != 3
+    assert not known.all()
+    assert not moved[~known].any()
+
+
 def test_led_clips_show_the_led_body_and_are_not_followed_without_it():
     (reach,) = random_reaches(count=1, duration_s=20.0)
     library = MotionLibrary(DEEPMIMIC, [shipped_clip("idle"), reach])

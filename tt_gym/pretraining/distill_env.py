@@ -29,6 +29,10 @@ _SWITCH_PROBABILITY = 1.0 / 60.0  # per control step: go over to another clip
 _SWITCH_CANDIDATES = 48
 _SWITCH_MAX_ERROR = 0.2  # m, mean over bodies: what the tracker recovers from
 _SWITCH_MARGIN = 45  # frames left in the new clip
+_VELOCITY_WEIGHT = 0.1  # s, of the difference of velocities beside that of positions
+_TIMELESS = ("heading_speed", "nothing", "text")  # modes whose goals do not say when
+_PACE_STEPS = 2  # the reference goes ahead by one more frame at most that often
+_PACE_MARGIN = 1.02  # how much more alike another frame must be
 _PUSH_PROBABILITY = 1.0 / 90.0
 _PUSH_SPEED = 0.3  # m/s, standard deviation
 _ASKED_CHANGE = 0.05  # rad or m/s: more than that is something else that is asked
@@ -103,7 +107,7 @@ class DistillEnv(TrackingEnv):
         simulator, library, seed: as for :class:`TrackingEnv`.
         only_mode: use this prompt mode alone.
         disturb: push humanoids, lead them over to other clips, change prompts that cannot tell
-            what comes next; not for evaluation.
+            what comes next, keep pace with students; not for evaluation.
 
     Attributes:
         mode: index into :data:`PROMPT_MODES`, (N,).
@@ -142,7 +146,8 @@ class DistillEnv(TrackingEnv):
         self._stride_velocity = stride_velocity(library)
         self._aligned = aligned_poses(library)
         self._changes = self._moments_of_change()
-        self._settled = settled(library)
+        self._settled, self._made = settled(library), library.asked.isfinite().all(dim=-1)
+        self._timeless = torch.tensor([self._index[name] for name in _TIMELESS])
         self._action = torch.tensor([name.startswith(ACTIONS) for name in library.names])
         self._told = self._action | torch.tensor([_is_special(name) for name in library.names])
 
@@ -168,6 +173,8 @@ class DistillEnv(TrackingEnv):
         change = torch.rand(self.num_envs, generator=self.generator) < _MODE_CHANGE_PROBABILITY
         change |= self._unforeseen(self.mode, self.clip_ids, self.frame)
         self.draw_prompts(change.nonzero().flatten())
+        if self.disturb:
+            self.keep_pace()
         self.follow()
         return outcome
 
@@ -188,13 +195,8 @@ class DistillEnv(TrackingEnv):
             return
         clips, frames = self.draw_frames(count * _SWITCH_CANDIDATES, margin=_SWITCH_MARGIN)
         clips, frames = clips.view(count, -1), frames.view(count, -1)
-        state = self.simulator.state[ids]
-        pose = aligned_pose(state.pos, state.rot[:, 0], state.vel)
-        other = self._aligned[self.library.frame_index(clips, frames)]  # (n, C, 2 B, 3)
-        difference = (other - pose.unsqueeze(1)).norm(dim=-1)
-        bodies = state.pos.shape[1]
-        error = difference[..., :bodies].mean(dim=-1)
-        best = (error + 0.1 * difference[..., bodies:].mean(dim=-1)).argmin(dim=1)
+        error, difference = self._unlikeness(ids, clips, frames)
+        best = difference.argmin(dim=1)
         rows = torch.arange(count)
         similar = error[rows, best] < _SWITCH_MAX_ERROR
         similar &= ~self._unforeseen(self.mode[ids], clips[rows, best], frames[rows, best])
@@ -202,6 +204,36 @@ class DistillEnv(TrackingEnv):
         self.clip_ids[chosen] = clips[rows, best[similar]]
         self.frame[chosen] = frames[rows, best[similar]]
         self.follow(chosen)
+
+    def _unlikeness(self, ids: Tensor, clips: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Of poses (n, C) to those of humanoids (n,): mean over bodies, m, and with velocities."""
+        state = self.simulator.state[ids]
+        pose = aligned_pose(state.pos, state.rot[:, 0], state.vel)
+        other = self._aligned[self.library.frame_index(clips, frames)]  # (n, C, 2 B, 3)
+        difference = (other - pose.unsqueeze(1)).norm(dim=-1)
+        bodies = state.pos.shape[1]
+        error = difference[..., :bodies].mean(dim=-1)
+        return error, error + _VELOCITY_WEIGHT * difference[..., bodies:].mean(dim=-1)
+
+    def keep_pace(self) -> None:
+        """Where no goal says when, let the reference wait for the student or go ahead with it.
+
+        Otherwise the label leads back to a phase of the gait that the student cannot know of, and
+        it learns the average of all phases. Made clips are not waited for while something new is
+        asked: standing is like the beginning of every walk.
+        """
+        free = (self.mode.unsqueeze(1) == self._timeless).any(dim=1) & (self.age % _PACE_STEPS == 0)
+        index = self.library.frame_index(self.clip_ids, self.frame)
+        free &= self._settled[index] | ~self._made[index]
+        ids = (free & (self.frame > 0)).nonzero().flatten()
+        if len(ids) == 0:
+            return
+        frames = self.frame[ids].unsqueeze(1) + torch.tensor([0, 1, -1])
+        _, difference = self._unlikeness(ids, self.clip_ids[ids].unsqueeze(1), frames)
+        difference[:, 1:] *= _PACE_MARGIN
+        # waiting half as often as going ahead, so that nobody stands still for good
+        difference[self.age[ids] % (2 * _PACE_STEPS) != 0, 2] = torch.inf
+        self.frame[ids] = frames[torch.arange(len(ids)), difference.argmin(dim=1)]
 
     def restart(self, ids: Tensor) -> None:
         """As :meth:`TrackingEnv.restart`, with new prompts."""
