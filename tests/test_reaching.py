@@ -13,6 +13,7 @@ from tt_gym.motions.reaching import (
     main,
     miss,
     posture,
+    raised_hands,
     random_course,
     random_reaches,
     reach_along,
@@ -152,6 +153,30 @@ def test_some_walk_stop_and_turn_before_they_reach():
         turned.append(abs(float(rotations.wrap_angle(heading[-1] - heading[0]))))
     assert sum(way > 0.4 for way in walked) in range(4, 12)
     assert sum(angle > 0.7 for angle in turned) in range(3, 12)
+
+
+def test_raised_hands_are_up_while_the_clip_says_so():
+    clips = raised_hands(count=8, seed=1)
+    assert {clip.behaviours[0][1] for clip in clips} == {"stand", "walk"}
+    for clip in clips:
+        pos, _ = world_pose(DEEPMIMIC, clip.root_pos.double(), clip.joint_rot.double())
+        above = pos[:, HAND, 2] > pos[:, DEEPMIMIC.head, 2]
+        (_, rest), (starts, told), (down, after) = clip.behaviours
+        assert (told, after) == ("raise the right hand", rest)
+        assert clip.name.startswith("actions_")
+        assert not above[: starts + 1].any()
+        assert above[(starts + down) // 2 : down + 1].all()
+        assert not above[-30:].any()
+        way = (clip.root_pos[starts, :2] - clip.root_pos[down, :2]).norm() * FPS / (down - starts)
+        assert (float(way) > 0.7) == (rest == "walk")
+
+
+def test_clips_of_raised_hands_are_written(tmp_path, capsys):
+    main(["--out", str(tmp_path), "--count", "1", "--raised"])
+    assert "1 clips" in capsys.readouterr().out
+    assert load_clip(tmp_path / "actions_raise_0_0.npz").behaviours[1][1] == "raise the right hand"
+    with pytest.raises(SystemExit):
+        main(["--out", str(tmp_path), "--raised", "--stopping"])
 
 
 def test_the_same_seed_makes_the_same_clips(tmp_path, capsys):

@@ -110,11 +110,13 @@ def test_a_wording_needs_words(wording):
         Text(wording)
 
 
-def test_a_mirrored_turn_is_the_other_turn():
+def test_what_has_a_side_has_the_other_one_when_mirrored():
     index = torch.arange(-1, len(BEHAVIOURS))
     names = ["none", *captions.NAMES]
     mirrored = [names[int(item) + 1] for item in captions.mirrored(index)]
-    swapped = {"turn left": "turn right", "turn right": "turn left"}
+    turn, lift = "turn left", "raise the left hand"
+    swapped = {turn: "turn right", "turn right": turn}
+    swapped |= {lift: "raise the right hand", "raise the right hand": lift}
     assert mirrored == [swapped.get(name, name) for name in names]
 
 

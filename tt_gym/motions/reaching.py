@@ -24,6 +24,7 @@ from tt_gym.motions.clip import FPS, Clip, unroll
 from tt_gym.motions.limbs import place_tip, world_pose
 from tt_gym.motions.locomotion import gait_from_loop, locomotion, smooth
 from tt_gym.motions.shipped import shipped_clip
+from tt_gym.text import captions
 
 HOLD_S = 1.0
 """How long the hand stays at every point, s."""
@@ -38,6 +39,9 @@ _DEPTH = 0.42  # m the pelvis sinks for the lowest points
 _WALK_S, _WALKING_SHARE, _SLOWING = (0.7, 1.8), 0.7, 2.0  # m/s^2
 _TURN_SHARE, _TURN, _TURN_RATE = 0.5, math.radians(160.0), math.radians(110.0)  # rad, rad/s
 _AFTER_S, _ON_THE_WAY_S = (0.0, 0.5), 0.6  # of arrival after the stop; of the hand
+# of a hand that is held up
+_RAISED_AZIMUTH, _RAISED_RADIUS = (math.radians(-60.0), math.radians(30.0)), (0.1, 0.35)
+_RAISED_HEIGHT, _BEFORE_S, _RAISED_S = (1.45, 1.65), (0.3, 1.2), (2.0, 3.5)
 _STOOP, _CHEST_STOOP = math.radians(45.0), math.radians(40.0)
 _STOOP_BELOW, _STOOP_RANGE = 1.1, 0.9  # m: crouching begins below the first, is full that lower
 _TWIST_SHARE, _TWIST = 0.5, math.radians(35.0)
@@ -244,6 +248,38 @@ def stopping_reaches(*, count: int, duration_s: float = 5.0, seed: int = 0) -> l
     return clips
 
 
+def raised_hands(*, count: int, seed: int = 0) -> list[Clip]:
+    """Clips ``actions_raise_SEED_0`` ...: stand or walk, hold the right hand up, let it hang again.
+
+    They know what is done when (:attr:`~tt_gym.motions.clip.Clip.behaviours`).
+
+    Raises:
+        ValueError: ``count`` is not positive.
+    """
+    making.check_positive(count, 1.0)
+    generator = torch.Generator().manual_seed(seed)
+    uniform = functools.partial(making.uniform, generator)
+    clips = []
+    for index in range(count):
+        standing = uniform(0.0, 1.0) >= _WALK_SHARE
+        azimuth, radius = uniform(*_RAISED_AZIMUTH), uniform(*_RAISED_RADIUS)
+        point = [radius * math.cos(azimuth), radius * math.sin(azimuth), uniform(*_RAISED_HEIGHT)]
+        starts = uniform(*_BEFORE_S)
+        up = starts + uniform(*_TRAVEL_S) + math.dist(_NATURAL, point) / _HAND_SPEED
+        down = up + uniform(*_RAISED_S)
+        back = down + up - starts
+        keys = [(0.0, 0.0), (starts, 0.0), (up, 1.0), (down, 1.0), (back, 0.0), (back + 1.0, 0.0)]
+        frames = round((back + 1.0) * FPS)
+        points, weight = _through([(time, [*point, part]) for time, part in keys], frames)
+        base = unroll(shipped_clip("idle" if standing else "walk_forward"), back + 2.0)
+        name = f"actions_raise_{seed}_{index}"
+        clip = reach_along(_first(base, frames), points, weight, standing=standing, name=name)
+        rest = captions.STAND if standing else captions.WALK
+        done = ((0, rest), (round(starts * FPS), captions.RAISE_RIGHT), (round(down * FPS), rest))
+        clips.append(dataclasses.replace(clip, behaviours=done))
+    return clips
+
+
 def _first(clip: Clip, frames: int) -> Clip:
     return Clip(clip.name, clip.root_pos[:frames], clip.joint_rot[:frames], False, clip.source)
 
@@ -252,11 +288,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     making.add_arguments(parser, count=24, duration_s=12.0)
-    parser.add_argument("--stopping", action="store_true", help="walk or turn first, then reach")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--stopping", action="store_true", help="walk or turn first, then reach")
+    kind.add_argument("--raised", action="store_true", help="hold it up; without --duration-s")
     options = parser.parse_args(arguments)
     make = stopping_reaches if options.stopping else random_reaches
     try:
-        clips = make(count=options.count, duration_s=options.duration_s, seed=options.seed)
+        clips = (
+            raised_hands(count=options.count, seed=options.seed)
+            if options.raised
+            else make(count=options.count, duration_s=options.duration_s, seed=options.seed)
+        )
     except ValueError as error:
         parser.error(str(error))
     making.write_clips(clips, options.out)

@@ -103,6 +103,12 @@ def _sneak(motion: Motion) -> Tensor:
     return (head > 0.9) & (head < 1.23) & (motion.speed(1.5) > 0.1)
 
 
+def _raise(motion: Motion, wrist: str, other: str) -> Tensor:
+    head = motion.pos[:, :, motion.humanoid.head, 2]
+    up, down = (motion.pos[:, :, motion.bodies(name)[0], 2] for name in (wrist, other))
+    return ((up > head) & (down < head)).any(dim=0)
+
+
 TESTS: dict[str, Callable[[Motion], Tensor]] = {
     "stand": functools.partial(_pace, low=0.0, high=0.15),
     "walk slowly": functools.partial(_pace, low=0.25, high=0.8),
@@ -116,6 +122,8 @@ TESTS: dict[str, Callable[[Motion], Tensor]] = {
     "kick": _kick,
     "punch": _punch,
     "sneak": _sneak,
+    "raise the right hand": functools.partial(_raise, wrist="right_wrist", other="left_wrist"),
+    "raise the left hand": functools.partial(_raise, wrist="left_wrist", other="right_wrist"),
 }
 """By behaviour; each gives (N,) bool. Speeds, poses and paces are those of the last 1.5 s."""
 assert TESTS.keys() == BEHAVIOURS.keys()
@@ -132,5 +140,7 @@ CRITERIA = {
     "kick": "an ankle above 0.7 m, faster than 2 m/s",
     "punch": "a wrist 0.35 m ahead of the pelvis and above it, faster than 3 m/s",
     "sneak": "the head at 0.9 to 1.23 m on average, faster than 0.1 m/s",
+    "raise the right hand": "the right wrist above the head, the left one not",
+    "raise the left hand": "the left wrist above the head, the right one not",
 }
 """What :data:`TESTS` ask for, in words."""

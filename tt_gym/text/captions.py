@@ -9,6 +9,8 @@ from torch import Tensor
 
 STAND, SLOW, WALK, FAST, JOG = "stand", "walk slowly", "walk", "walk fast", "jog"
 LEFT, RIGHT = "turn left", "turn right"
+RAISE_LEFT, RAISE_RIGHT = "raise the left hand", "raise the right hand"
+_MIRRORED = {LEFT: RIGHT, RIGHT: LEFT, RAISE_LEFT: RAISE_RIGHT, RAISE_RIGHT: RAISE_LEFT}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +26,33 @@ class Behaviour:
     captions: tuple[str, ...]
     unseen: tuple[str, ...]
     clips: tuple[str, ...] = ()
+
+
+def _raising(side: str, other: str) -> Behaviour:
+    return Behaviour(
+        (
+            f"a person raises the {side} hand",
+            f"raise the {side} hand",
+            f"raising the {side} arm",
+            f"a man lifts his {side} arm up",
+            f"someone puts the {side} hand up",
+            f"the person holds the {side} hand above the head",
+            f"hold up the {side} hand",
+            f"{side} hand up",
+            f"reach up with the {side} hand",
+            f"someone stretches the {side} arm upwards",
+            f"the figure lifts the {side} hand high",
+            f"lift the {side} arm, not the {other} one",
+            f"a person points up with the {side} hand",
+            f"she raises her {side} arm",
+        ),
+        (
+            f"a person is raising the {side} arm",
+            f"someone lifts the {side} hand",
+            f"put the {side} hand up",
+            f"reach high with the {side} arm",
+        ),
+    )
 
 
 BEHAVIOURS: dict[str, Behaviour] = {
@@ -325,6 +354,8 @@ BEHAVIOURS: dict[str, Behaviour] = {
         ),
         ("stealthy_walk",),
     ),
+    RAISE_RIGHT: _raising("right", "left"),
+    RAISE_LEFT: _raising("left", "right"),
 }
 """By name; clips know them by it."""
 
@@ -350,7 +381,7 @@ def mirrored(index: Tensor) -> Tensor:
 
 def mirrored_name(name: str) -> str:
     """The behaviour that the mirrored humanoid shows."""
-    return {LEFT: RIGHT, RIGHT: LEFT}.get(name, name)
+    return _MIRRORED.get(name, name)
 
 
 def of_clip(name: str) -> int:
