@@ -345,6 +345,23 @@ def test_the_steering_prompt_faces_one_way_and_walks_another():
     torch.testing.assert_close(targets.velocity, expected)
 
 
+def test_the_nearly_prompt_of_steering_turns_no_further_than_30_degrees_from_what_is_asked():
+    offset = torch.tensor([0.0, 0.4, -0.4, 0.9, -0.9, 2 * torch.pi - 0.9])
+    goal = {
+        "angle": torch.full((6,), 0.5),
+        "speed": torch.full((6,), 1.5),
+        "facing": 0.5 + offset,
+    }
+    nearly = Steering().build_prompt("nearly", still(6), goal)
+    turned = nearly.heading[:, 0] - 0.5
+    expected = 0.9 - torch.pi / 6
+    torch.testing.assert_close(
+        turned, torch.tensor([0.0, 0.0, 0.0, expected, -expected, -expected]), atol=1e-5, rtol=0
+    )
+    asked = Steering().build_prompt("heading_speed", still(6), goal)
+    assert torch.equal(nearly.velocity, asked.velocity)
+
+
 def test_the_ahead_prompt_of_steering_faces_where_it_walks():
     _, goal = steered(angle=0.5, facing=-0.5)
     ahead = Steering().build_prompt("ahead", still(), goal)

@@ -58,8 +58,9 @@ UPDATES_PER_ROUND = 12
 BATCH_SIZE = 1024
 EXPERT_ROUNDS = 60  # the tracker's share of acting falls from 1 to 0 over these
 ACTION_NOISE = 0.03  # rad
-LEARNING_RATE = 1e-3  # falls to a tenth
+LEARNING_RATE = 1e-3  # falls to a fiftieth
 AVERAGE_DECAY = 0.9995  # per update, of the averaged weights that act and are shipped
+USUAL_ERROR = 0.15  # rad; beyond it the loss grows linearly: labels just before a fall are wild
 KL_WEIGHT = 1e-4
 POSTERIOR_WEIGHT = 0.5
 NULL_TOKEN_SHARE = 0.4  # of the updates: an all-zero task token then changes nothing later on
@@ -87,6 +88,12 @@ def kl_divergence(shift: Tensor, logvar: Tensor, prior_logvar: Tensor) -> Tensor
     ratio = (logvar - prior_logvar).exp()
     distance = shift.square() / prior_logvar.exp()
     return 0.5 * (prior_logvar - logvar + ratio + distance - 1.0).sum(dim=-1)
+
+
+def robust_square(error: Tensor) -> Tensor:
+    """Square up to :data:`USUAL_ERROR`, from there on linear (twice Huber's loss); any shape."""
+    nothing = torch.zeros_like(error)
+    return 2.0 * nn.functional.huber_loss(error, nothing, delta=USUAL_ERROR, reduction="none")
 
 
 class Distiller:
@@ -222,12 +229,12 @@ class Distiller:
         noise = torch.randn_like(mean) * (0.5 * posterior_logvar).exp()
         from_prior = self.model.decode(state, mean)
         if self.words_only:
-            error = (from_prior - label).square().mean(dim=-1, keepdim=True)
+            error = robust_square(from_prior - label).mean(dim=-1, keepdim=True)
             return {"prior": (error * told).sum() / told.sum().clamp(min=1)}
         from_posterior = self.model.decode(state, mean + shift + noise)
         return {
-            "prior": (from_prior - label).square().mean(),
-            "posterior": POSTERIOR_WEIGHT * (from_posterior - label).square().mean(),
+            "prior": robust_square(from_prior - label).mean(),
+            "posterior": POSTERIOR_WEIGHT * robust_square(from_posterior - label).mean(),
             "kl": KL_WEIGHT * kl_divergence(shift, posterior_logvar, logvar).mean(),
         }
 
@@ -267,7 +274,7 @@ class Distiller:
             for group in self.optimizer.param_groups:
                 # constant for the first half, then down in a straight line
                 decay = min(1.0, 2.0 - 2.0 * fraction)
-                group["lr"] = self.learning_rate * (0.1 + 0.9 * decay)
+                group["lr"] = self.learning_rate * (0.02 + 0.98 * decay)
             self.buffer.append(self.gather())
             if not self.fitted:
                 for model in (self.model, self.average):

@@ -24,6 +24,8 @@ from tt_gym.tasks.task import (
 PAPER_FACING_OFFSET = math.pi
 """In the paper the asked facing is free of the direction, rad; the shipped clips walk forwards."""
 
+_NEARLY = math.radians(30.0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Steering(Direction):
@@ -51,7 +53,7 @@ class Steering(Direction):
     facing_weight: float = 0.3
 
     observation_size = 5
-    prompts = ("heading_speed", "ahead", "joint_conditioning")
+    prompts = ("heading_speed", "nearly", "ahead", "joint_conditioning")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -113,15 +115,20 @@ class Steering(Direction):
 
         ``ahead``: face the direction instead; how far to turn from it is left to the token.
 
+        ``nearly``: turn from the direction only as far as brings ``f`` within 30 degrees.
+
         ``joint_conditioning``, as in the paper's code: in 5 to 10 control steps the root faces
         ``f`` and moves with ``v* d``; in 10 it is also where that leads; in 1 s so is the head,
         turned to ``f``. Corrected: theirs takes that turn from a walking clip.
         """
         if name == "joint_conditioning":
             return self._joint_conditioning(state, goal)
+        offset = rotations.wrap_angle(goal["facing"] - goal["angle"])
+        spared = {"heading_speed": 0.0, "nearly": _NEARLY, "ahead": math.pi}[name]
+        turned = offset.sign() * (offset.abs() - spared).clamp(min=0.0)
         return heading_speed_targets(
             state,
-            heading=goal["angle"] if name == "ahead" else goal["facing"],
+            heading=goal["angle"] + turned,
             direction=rotations.direction_xy(goal["angle"]),
             speed=goal["speed"],
         )
