@@ -488,6 +488,14 @@ def test_recorded_clips_are_followed_unprompted_only_where_they_go_straight_on()
     ]
 
 
+def test_wild_errors_count_linearly():
+    error = torch.tensor([0.0, 0.1, -0.15, 0.3, -3.0])
+    cost = distill.robust_square(error)
+    torch.testing.assert_close(cost[:3], error[:3].square())
+    # tangent to the square where it leaves it
+    torch.testing.assert_close(cost[3:], 0.15 * (2.0 * error[3:].abs() - 0.15))
+
+
 def paced(library, mode, *, off, age=4, calls=1):
     """By how many frames references that are ``off`` are off after some calls."""
     env = DistillEnv(MujocoCpu(DEEPMIMIC, 32), library, seed=3)
