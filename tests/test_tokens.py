@@ -191,16 +191,36 @@ def test_the_library_is_reached_from_the_package_which_stays_light():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.fixture(scope="module")
-def example() -> Any:
-    path = Path(__file__).parents[1] / "docs" / "examples" / "switch_tokens.py"
-    spec = importlib.util.spec_from_file_location("switch_tokens", path)
+def load_example(name: str) -> Any:
+    path = Path(__file__).parents[1] / "docs" / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["switch_tokens"] = module  # dataclasses look it up
+    sys.modules[name] = module  # dataclasses look it up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def example() -> Any:
+    return load_example("switch_tokens")
+
+
+@pytest.mark.skipif("strike" not in shipped_tokens(), reason="none shipped")
+def test_the_example_of_prompts_beside_a_token_runs(tmp_path, capsys):
+    beside = load_example("prompts_beside_tokens")
+    output = ["--output", str(tmp_path / "beside.mp4")]
+    toppled = beside.main(["--episodes", "2", "--max-episode-steps", "4", *output])
+    assert list(toppled) == list(beside.prompts(1.0))
+    assert set(toppled.values()) == {(0.0, 0.0)}  # nobody is there after 4 steps
+    assert list(tmp_path.glob("beside.*"))
+    assert "heading, then a kick in words" in capsys.readouterr().out
+    speed = {
+        name: beside.play(prompt, control="prompt", episodes=8, steps=90, seed=1)[2]
+        for name, prompt in beside.prompts(1.0).items()
+    }
+    assert speed["heading and speed"] > speed["nothing"] + 0.3
 
 
 def test_the_example_walks_far_from_the_box_and_strikes_near_it(example):
