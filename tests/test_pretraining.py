@@ -562,7 +562,7 @@ def test_led_clips_show_the_led_body_and_are_not_followed_without_it():
 
 def test_actions_are_followed_only_with_words_or_parts_of_their_poses_shown():
     library = MotionLibrary(DEEPMIMIC, [shipped_clip("kick"), shipped_clip("walk")])
-    env = DistillEnv(MujocoCpu(DEEPMIMIC, 128), library)
+    env = DistillEnv(MujocoCpu(DEEPMIMIC, 512), library)
     env.reset()
     modes = {
         name: {PROMPT_MODES[index] for index in env.mode[env.clip_ids == clip_id].tolist()}
