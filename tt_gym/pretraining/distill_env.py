@@ -30,7 +30,7 @@ _SWITCH_CANDIDATES = 48
 _SWITCH_MAX_ERROR = 0.2  # m, mean over bodies: what the tracker recovers from
 _SWITCH_MARGIN = 45  # frames left in the new clip
 _VELOCITY_WEIGHT = 0.1  # s, of the difference of velocities beside that of positions
-_TIMELESS = ("heading_speed", "nothing", "text")  # modes whose goals do not say when
+_TIMELESS = ("heading_speed", "nothing", "text")  # modes whose goals say neither when nor where
 _PACE_STEPS = 2  # the reference goes ahead by one more frame at most that often
 _PACE_MARGIN = 1.02  # how much more alike another frame must be
 _PUSH_PROBABILITY = 1.0 / 90.0
@@ -222,7 +222,7 @@ class DistillEnv(TrackingEnv):
         it learns the average of all phases. Made clips are not waited for while something new is
         asked: standing is like the beginning of every walk.
         """
-        free = (self.mode.unsqueeze(1) == self._timeless).any(dim=1) & (self.age % _PACE_STEPS == 0)
+        free = torch.isin(self.mode, self._timeless) & (self.age % _PACE_STEPS == 0)
         index = self.library.frame_index(self.clip_ids, self.frame)
         free &= self._settled[index] | ~self._made[index]
         ids = (free & (self.frame > 0)).nonzero().flatten()
@@ -277,7 +277,7 @@ class DistillEnv(TrackingEnv):
         state, reference = self.simulator.state, self.reference()
         told = self.mode == self._index["text"]
         free_heading = (self.mode == self._index["nothing"]) | (told & ~self.heading_visible[:, -1])
-        free_place = free_heading | told | (self.mode == self._index["heading_speed"])
+        free_place = torch.isin(self.mode, self._timeless)
         if switched is not None:
             free_heading = torch.zeros_like(free_heading)
             free_heading[switched] = True
@@ -380,8 +380,9 @@ class DistillEnv(TrackingEnv):
         frames = self.library.frames
         heading, velocity = rotations.heading(frames.rot[later, 0]), self._stride_velocity[later]
         # a made clip knows what it is on its way to: that is what users will show
-        asked = self.library.asked[self.library.frame_index(self.clip_ids, self.frame)]
-        known = asked.isfinite().all(dim=-1) & (self.mode == self._index["heading_speed"])
+        now = self.library.frame_index(self.clip_ids, self.frame)
+        asked = self.library.asked[now]
+        known = self._made[now] & (self.mode == self._index["heading_speed"])
         course = rotations.direction_xy(asked[:, 2:]) * asked[:, 1:2].unsqueeze(-1)
         heading = torch.where(known.unsqueeze(-1), asked[:, :1], heading)
         velocity = torch.where(known.view(-1, 1, 1), course, velocity)
