@@ -24,6 +24,7 @@ from tt_gym.bfm.maskedmimic import (
 )
 from tt_gym.bfm.pretrained_model import default_config, fingerprint, load_bfm, save_bfm
 from tt_gym.bfm.targets import (
+    MOST_TURN,
     TARGET_STEPS,
     TARGETS,
     Targets,
@@ -289,6 +290,20 @@ def test_hidden_targets_are_not_seen(state, targets):
     )
     assert torch.equal(observe_targets(state, other)[0], values)
     assert visible.all()  # some part of every token is shown
+
+
+@pytest.mark.parametrize(
+    ("turn", "shown"), [(0.7, 0.7), (-0.7, -0.7), (1.8, MOST_TURN), (-3.0, -MOST_TURN)]
+)
+def test_large_turns_are_asked_for_in_parts(state, turn, shown):
+    here = rotations.heading(state.rot[:, 0])
+    # sideways to where it is to face
+    direction, speed = rotations.direction_xy(here + turn + 1.5), torch.full_like(here, 1.2)
+    targets = heading_speed_targets(state, heading=here + turn, direction=direction, speed=speed)
+    asked = rotations.wrap_angle(targets.heading - here.unsqueeze(1))
+    torch.testing.assert_close(asked, torch.full_like(asked, shown))
+    expected = 1.2 * rotations.direction_xy(here + shown + 1.5)
+    torch.testing.assert_close(targets.velocity[:, 0], expected, atol=1e-5, rtol=0)
 
 
 def test_a_token_that_shows_nothing_is_hidden(state, targets):

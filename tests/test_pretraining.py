@@ -617,6 +617,20 @@ def test_a_first_round_is_labelled_by_the_tracker_and_lowers_the_loss(
     assert last["prior"] < 0.5 * first["prior"]
 
 
+@pytest.mark.usefixtures("tiny_rounds")
+def test_task_tokens_of_training_are_noise_around_zero_in_the_basis(
+    tiny_tracker, library, tmp_path
+):
+    run = distiller(tiny_tracker, library, tmp_path)
+    basis = torch.diag(torch.linspace(0.5, 3.0, 128))
+    run.average.token_basis.copy_(basis)
+    deviation = (run.idle_tokens(2000) @ basis.inverse()).std(dim=1)
+    largest = distill.TASK_TOKEN_NOISE
+    assert deviation.max() == pytest.approx(largest, rel=0.25)
+    assert deviation.min() < 0.01 * largest
+    assert deviation.mean() == pytest.approx(0.5 * largest, rel=0.05)
+
+
 def test_the_divergence_of_normal_distributions_by_hand():
     zero = torch.zeros(1, 3)
     assert distill.kl_divergence(zero, zero, zero).item() == 0.0

@@ -328,6 +328,14 @@ def test_steering_by_default_faces_about_where_it_walks():
     assert 0.3 < offset.mean() < 0.5  # a third without jumps
 
 
+def test_who_is_prompted_to_stand_keeps_its_heading():
+    state = facing(torch.tensor([0.4, 0.4]))
+    goal = {"angle": torch.tensor([1.0, 1.0]), "speed": torch.tensor([0.0, 1.5])}
+    targets = Direction().build_prompt("heading_speed", state, goal)
+    torch.testing.assert_close(targets.heading[:, 0], torch.tensor([0.4, 1.0]))
+    assert not targets.velocity[0].any()
+
+
 def test_steering_throws_its_coins_for_walking_and_facing_apart():
     task = Steering(facing_offset=math.pi)
     goal = task.sample_goal(facing(torch.zeros(4000)), None, generator())
@@ -345,8 +353,8 @@ def test_the_steering_prompt_faces_one_way_and_walks_another():
     torch.testing.assert_close(targets.velocity, expected)
 
 
-def test_the_nearly_prompt_of_steering_turns_no_further_than_30_degrees_from_what_is_asked():
-    offset = torch.tensor([0.0, 0.4, -0.4, 0.9, -0.9, 2 * torch.pi - 0.9])
+def test_the_nearly_prompt_of_steering_asks_for_no_sideways_steps():
+    offset = torch.tensor([0.0, 0.5, -0.5, 0.9, -0.9, 2 * torch.pi - 0.9])
     goal = {
         "angle": torch.full((6,), 0.5),
         "speed": torch.full((6,), 1.5),
@@ -354,12 +362,15 @@ def test_the_nearly_prompt_of_steering_turns_no_further_than_30_degrees_from_wha
     }
     nearly = Steering().build_prompt("nearly", still(6), goal)
     turned = nearly.heading[:, 0] - 0.5
-    expected = 0.9 - torch.pi / 6
+    expected = 0.9 - math.radians(38.0)
     torch.testing.assert_close(
         turned, torch.tensor([0.0, 0.0, 0.0, expected, -expected, -expected]), atol=1e-5, rtol=0
     )
-    asked = Steering().build_prompt("heading_speed", still(6), goal)
-    assert torch.equal(nearly.velocity, asked.velocity)
+    way = rotations.direction_xy(nearly.heading)
+    speed = nearly.velocity.norm(dim=-1, keepdim=True)
+    torch.testing.assert_close(nearly.velocity, way * speed)
+    along = (nearly.velocity * rotations.direction_xy(torch.tensor(0.5))).sum(dim=-1)
+    torch.testing.assert_close(along, torch.full_like(along, 1.5))
 
 
 def test_the_ahead_prompt_of_steering_faces_where_it_walks():
@@ -821,11 +832,25 @@ def test_path_prompts_lead_to_where_the_point_will_be():
     expected = torch.tensor([[1.0 + 16 / 30, 0.0, 1.0], [2.0, 0.0, 1.0]])
     torch.testing.assert_close(targets.pos[0, :, HEAD], expected, atol=1e-5, rtol=0)
     assert targets.pos_visible[0, :, HEAD].all()
-    # the point is at (2, 0) in a second, the head at (1, 1)
+    # the point is at (1, 0), moving at 1 m/s along x; the head is at (1, 1)
     targets = PathFollowing().build_prompt("heading_speed", state, goal)
-    torch.testing.assert_close(targets.heading, torch.full((1, 2), -math.pi / 4))
-    expected = torch.tensor([1.0, -1.0]).expand(1, 2, 2)
+    expected = torch.tensor([1.0, -1.0 / 1.5]).expand(1, 2, 2)
     torch.testing.assert_close(targets.velocity, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(rotations.direction_xy(targets.heading) * (13**0.5 / 3), expected)
+
+
+@pytest.mark.parametrize(
+    ("away", "speed", "expected"),
+    [(1.2, 0.0, 0.0), (1.5, 0.0, 1.0), (1.2, 1.0, 0.8), (0.6, 1.0, 0.7), (0.3, 1.0, 0.0)],
+)
+def test_a_prompted_walk_along_a_path_is_not_slow_and_not_broken_off(away, speed, expected):
+    state, goal = still(), straight_path(speed=0.0)
+    target = PathFollowing()._ahead(goal, torch.zeros(1))[:, 0]
+    state.pos[:, HEAD] = target - torch.tensor([away, 0.0, 0.0])
+    state.vel[:, 0, 0] = speed
+    targets = PathFollowing().build_prompt("heading_speed", state, goal)
+    asked = torch.tensor([expected, 0.0]).expand(1, 2, 2)
+    torch.testing.assert_close(targets.velocity, asked, atol=1e-5, rtol=0)
 
 
 def test_path_joint_conditioning_turns_the_head_along_the_path():

@@ -18,6 +18,8 @@ TEXT = "text"
 """Name of the token type of embedded words."""
 TARGET_STEPS = (1, 4, 8, 16, 30)
 """Control steps ahead of the target poses seen in pre-training."""
+MOST_TURN = 1.0
+"""rad; further than that our own model is not asked to turn at a time: many would fall."""
 _POS, _ROT, _HEADING, _VELOCITY = 6, 6, 2, 2
 
 
@@ -139,8 +141,11 @@ def heading_speed_targets(
 ) -> Targets:
     """Face ``heading`` and move along ``direction`` at ``speed``, shown on the two far tokens.
 
+    Who is to turn by more than :data:`MOST_TURN` is asked for that much first, and to move the same
+    way relative to where it faces.
+
     Args:
-        state: current state (only its sizes are used).
+        state: current state.
         heading: (N,), rad, world.
         direction: unit vectors, (N, 2), world.
         speed: (N,), m/s.
@@ -148,6 +153,9 @@ def heading_speed_targets(
     num_envs, steps = len(state.pos), TARGET_STEPS[-2:]
     shape = (num_envs, len(steps))
     shown = torch.ones(shape, dtype=torch.bool)
+    turn = rotations.wrap_angle(heading - rotations.heading(state.rot[:, 0]))
+    too_far = turn - turn.clamp(-MOST_TURN, MOST_TURN)
+    heading, direction = heading - too_far, rotations.rotate_xy(-too_far, direction)
     return dataclasses.replace(
         hidden_targets(state, (torch.tensor(steps) * CONTROL_DT).expand(shape)),
         heading=heading.unsqueeze(1).expand(shape),

@@ -1,6 +1,6 @@
 """Made actions: stand or walk, then jump, kick, punch or turn, then stand; recordings blended.
 
-    python -m tt_gym.motions.actions --out actions/ --count 28 --clips sneak.txt
+    python -m tt_gym.motions.actions --out actions/ --count 28 --clips stealthy_walk.txt
 
 Recordings of actions begin in their own poses. These clips lead there from where people are. They
 are tagged "made" and know what is done when (:attr:`~tt_gym.motions.clip.Clip.behaviours`).

@@ -63,7 +63,8 @@ AVERAGE_DECAY = 0.9995  # per update, of the averaged weights that act and are s
 USUAL_ERROR = 0.15  # rad; beyond it the loss grows linearly: labels just before a fall are wild
 KL_WEIGHT = 1e-4
 POSTERIOR_WEIGHT = 0.5
-NULL_TOKEN_SHARE = 0.4  # of the updates: an all-zero task token then changes nothing later on
+TASK_TOKEN_SHARE = 0.4  # of the updates: a task token near zero then changes nothing later on
+TASK_TOKEN_NOISE = 0.12  # largest standard deviation of its action; exploration is of that size
 WORDS_NOISE = 0.015  # per entry of an embedding, whose length is 1
 SAVE_EVERY = 10
 LOW_PRECISION_UNTIL = 0.85  # of the training time; bfloat16 nearly doubles the update's speed
@@ -206,6 +207,15 @@ class Distiller:
         """Text tokens (S, 1, W) and where there are any, (S, 1), of indices (S,)."""
         return self.captions[behaviour, wording].unsqueeze(1), (behaviour != NONE).unsqueeze(1)
 
+    def idle_tokens(self, count: int) -> Tensor:
+        """Task tokens (count, E) that mean nothing, of actions around zero.
+
+        Trained with zeros alone, the least noise on a token changes the gait.
+        """
+        size = (count, self.model.config.token_width)
+        deviation = TASK_TOKEN_NOISE * torch.rand(count, 1)
+        return self.average.task_token(deviation * torch.randn(size))
+
     def loss(self, sample: Samples) -> dict[str, Tensor]:
         """Terms of the loss on one minibatch, mirrored half of the time."""
         raw, full, mask, label = (sample[key] for key in ("state", "targets", "mask", "label"))
@@ -217,8 +227,7 @@ class Distiller:
             label = label[:, index] * sign
             behaviour = mirrored(behaviour)
         state = self.model.normalize("state", raw)
-        null = torch.zeros(len(raw), self.model.config.token_width)
-        token = null if torch.rand(()) < NULL_TOKEN_SHARE else None
+        token = self.idle_tokens(len(raw)) if torch.rand(()) < TASK_TOKEN_SHARE else None
         words, told = self.words(behaviour, sample["wording"])
         # other wordings lie somewhere around those that are known
         words = words + WORDS_NOISE * torch.randn_like(words)

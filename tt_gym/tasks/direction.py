@@ -165,14 +165,15 @@ class Direction:
         return {"asked_speed": goal["speed"], "turn_deg": torch.rad2deg(turn.abs())}
 
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
-        """``heading_speed``: face and walk along the direction at the asked speed.
+        """``heading_speed``: face and walk along the direction at the asked speed; to stand, stay.
 
         ``joint_conditioning``, as in the paper's code: in 1/3 s the root is where ``v* d`` leads,
         faces ``d`` and moves with ``v* d``; in 1 s it is where that leads.
         """
         if name == "joint_conditioning":
             return self._joint_conditioning(state, goal)
-        angle = goal["angle"]
+        here = rotations.heading(state.rot[:, 0])
+        angle = torch.where(goal["speed"] > 0.0, goal["angle"], here)
         return heading_speed_targets(
             state, heading=angle, direction=rotations.direction_xy(angle), speed=goal["speed"]
         )

@@ -27,6 +27,9 @@ _MOVES = 1e-3  # m between vertices, less is rest
 _SAMPLES_S = torch.arange(11) * 0.5
 _PROMPT_STEPS = (6, 15)  # control steps ahead of the joint conditioning's two targets
 _PROMPT_DISTANCE = 0.4  # m, of root and path, beyond which the nearer one is hidden
+_AHEAD_S, _CATCH_UP_S = 1.0, 1.5  # of the prompted walk: with the point of then, in that time
+_START, _STOP, _SLOWEST = 0.9, 0.3, 0.7  # m/s, asked for: from a stand above, from a walk below
+_STANDING = 0.2  # m/s
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +188,11 @@ class PathFollowing:
         return {"path_speed": moves.norm(dim=-1).mean(dim=-1) / VERTEX_S}
 
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
-        """``heading_speed``: face and walk to where the point will be in 1 s, to be there then.
+        """What a named prompt shows.
+
+        ``heading_speed``: walk with the point and catch up with it, facing that way, or stand.
+        Steps that are broken off end in falls: a walk begins when there is some way to go, is not
+        slow, and ends near the point.
 
         ``head_position``: the head is where the point will be.
 
@@ -195,16 +202,22 @@ class PathFollowing:
         """
         if name == "joint_conditioning":
             return self._joint_conditioning(state, goal)
-        samples = self._ahead(goal, CONTROL_DT * torch.tensor(TARGET_STEPS[-2:]))
         if name == "head_position":
+            samples = self._ahead(goal, CONTROL_DT * torch.tensor(TARGET_STEPS[-2:]))
             return position_targets(state, self.humanoid.head, samples)
-        towards = (samples[:, -1] - state.pos[:, self.humanoid.head])[:, :2]
-        angle = torch.atan2(towards[:, 1], towards[:, 0])
+        now, soon = self._ahead(goal, torch.tensor([0.0, _AHEAD_S])).unbind(dim=1)
+        behind = now - state.pos[:, self.humanoid.head]
+        velocity = ((soon - now) / _AHEAD_S + behind / _CATCH_UP_S)[:, :2]
+        speed = velocity.norm(dim=-1)
+        stands = state.vel[:, 0, :2].norm(dim=-1) < _STANDING
+        walks = speed > torch.where(stands, _START, _STOP)
+        here = rotations.heading(state.rot[:, 0])
+        angle = torch.where(walks, torch.atan2(velocity[:, 1], velocity[:, 0]), here)
         return heading_speed_targets(
             state,
             heading=angle,
             direction=rotations.direction_xy(angle),
-            speed=towards.norm(dim=-1) / (CONTROL_DT * TARGET_STEPS[-1]),
+            speed=torch.where(walks, speed.clamp(min=_SLOWEST), 0.0),
         )
 
     def _joint_conditioning(self, state: BodyState, goal: Goal) -> Targets:

@@ -24,7 +24,7 @@ from tt_gym.tasks.task import (
 PAPER_FACING_OFFSET = math.pi
 """In the paper the asked facing is free of the direction, rad; the shipped clips walk forwards."""
 
-_NEARLY = math.radians(30.0)
+_NEARLY = math.radians(38.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,8 @@ class Steering(Direction):
 
         ``ahead``: face the direction instead; how far to turn from it is left to the token.
 
-        ``nearly``: turn from the direction only as far as brings ``f`` within 30 degrees.
+        ``nearly``: face and walk along a way beside the direction that brings ``f`` within 38
+        degrees, with the asked speed along the direction. No step sideways is asked for.
 
         ``joint_conditioning``, as in the paper's code: in 5 to 10 control steps the root faces
         ``f`` and moves with ``v* d``; in 10 it is also where that leads; in 1 s so is the head,
@@ -126,11 +127,12 @@ class Steering(Direction):
         offset = rotations.wrap_angle(goal["facing"] - goal["angle"])
         spared = {"heading_speed": 0.0, "nearly": _NEARLY, "ahead": math.pi}[name]
         turned = offset.sign() * (offset.abs() - spared).clamp(min=0.0)
+        heading = goal["angle"] + turned
+        way, speed = goal["angle"], goal["speed"]
+        if name == "nearly":
+            way, speed = heading, speed / turned.cos().clamp(min=0.5)
         return heading_speed_targets(
-            state,
-            heading=goal["angle"] + turned,
-            direction=rotations.direction_xy(goal["angle"]),
-            speed=goal["speed"],
+            state, heading=heading, direction=rotations.direction_xy(way), speed=speed
         )
 
     def _joint_conditioning(self, state: BodyState, goal: Goal) -> Targets:
