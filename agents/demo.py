@@ -24,8 +24,8 @@ from agents.train import train
 from tt_gym.checkpoint import CheckpointError
 from tt_gym.tokens import TokenEncoder, load_token, shipped_tokens
 
-TRAINED_ENV = "TTDirection-v0"
-SHIPPED_ENVS = ("TTDirection-v0", "TTStrike-v0")
+TRAINED_ENV = "TTStrike-v0"
+SHIPPED_ENVS = ("TTStrike-v0", "TTDirection-v0")
 
 _STEPS_PER_S = 4000  # of one trainer on two cores, for the minutes that are given
 
@@ -163,7 +163,7 @@ def prompt_of(encoder: TokenEncoder) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m agents.demo", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=4.0, help="training time of the token")
+    parser.add_argument("--minutes", type=float, default=6.0, help="training time of the token")
     parser.add_argument("--output", type=Path, default=Path("runs/demo"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bfm", help="file of the frozen model (default: the shipped one)")
