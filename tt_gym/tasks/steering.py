@@ -130,6 +130,7 @@ class Steering(Direction):
         heading = goal["angle"] + turned
         way, speed = goal["angle"], goal["speed"]
         if name == "nearly":
+            # more than twice as fast is not asked for, however far beside the way is
             way, speed = heading, speed / turned.cos().clamp(min=0.5)
         return heading_speed_targets(
             state, heading=heading, direction=rotations.direction_xy(way), speed=speed
