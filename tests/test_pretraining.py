@@ -22,7 +22,7 @@ from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions import ClipError, MotionLibrary, shipped_clip
 from tt_gym.motions.locomotion import random_locomotion
 from tt_gym.motions.playback import RenderError
-from tt_gym.motions.reaching import random_reaches
+from tt_gym.motions.reaching import random_reaches, reaches_around
 from tt_gym.pretraining import distill, report, tracker
 from tt_gym.pretraining.average import average
 from tt_gym.pretraining.average import main as main_of_average
@@ -31,6 +31,7 @@ from tt_gym.pretraining.distill_env import (
     PROMPT_MODES,
     DistillEnv,
     aligned_poses,
+    led_to,
     settled,
     stride_velocity,
 )
@@ -333,8 +334,12 @@ def tiny_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(distill, name, value)
 
 
+def taught_by(tracker_path: Path, library: MotionLibrary) -> distill.Teachers:
+    return distill.Teachers((load_tracker(tracker_path), len(library.names)))
+
+
 def distiller(tracker_path: Path, library: MotionLibrary, run_dir: Path) -> distill.Distiller:
-    return distill.Distiller(load_tracker(tracker_path), library, run_dir, seed=0)
+    return distill.Distiller(taught_by(tracker_path, library), library, run_dir, seed=0)
 
 
 @pytest.mark.usefixtures("tiny_rounds")
@@ -393,9 +398,8 @@ def test_weights_that_swing_around_a_middle_are_averaged(tiny_tracker, library, 
 def test_distillation_starts_from_a_model_that_acts_from_the_first_round(
     tiny_tracker, library, tmp_path
 ):
-    run = distill.Distiller(
-        load_tracker(tiny_tracker), library, tmp_path, seed=0, init=Path(SHIPPED)
-    )
+    teachers = taught_by(tiny_tracker, library)
+    run = distill.Distiller(teachers, library, tmp_path, seed=0, init=Path(SHIPPED))
     shipped = load_bfm().state_dict()  # which may know no words
     ours = {name: value for name, value in run.model.state_dict().items() if name in shipped}
     assert differences(ours, shipped) == []
@@ -412,7 +416,7 @@ def test_distillation_starts_from_a_model_that_acts_from_the_first_round(
 def test_words_can_be_taught_to_a_model_that_stays_what_it_is(tiny_tracker, library, tmp_path):
     def build() -> distill.Distiller:
         settings = {"seed": 0, "init": Path(SHIPPED), "words_only": True}
-        return distill.Distiller(load_tracker(tiny_tracker), library, tmp_path, **settings)
+        return distill.Distiller(taught_by(tiny_tracker, library), library, tmp_path, **settings)
 
     run = build()
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
@@ -424,7 +428,26 @@ def test_words_can_be_taught_to_a_model_that_stays_what_it_is(tiny_tracker, libr
     again.resume()
     assert differences(dict(run.model.state_dict()), dict(again.model.state_dict())) == []
     with pytest.raises(ValueError, match="words_only needs init"):
-        distill.Distiller(load_tracker(tiny_tracker), library, tmp_path, seed=0, words_only=True)
+        teachers = taught_by(tiny_tracker, library)
+        distill.Distiller(teachers, library, tmp_path, seed=0, words_only=True)
+
+
+def test_every_clip_has_its_teacher(tiny_tracker):
+    one, other = load_tracker(tiny_tracker), load_tracker(tiny_tracker)
+    other.net[-1].bias += 0.25
+    observation = torch.randn(5, one.mean.shape[0], generator=torch.Generator().manual_seed(0))
+    clips = torch.tensor([0, 2, 1, 4, 3])
+    labels = distill.Teachers((one, 2), (other, 1), (one, 2))(observation, clips)
+    expected = torch.where((clips == 2).unsqueeze(1), other(observation), one(observation))
+    assert torch.equal(labels, expected)
+    assert not torch.equal(one(observation), other(observation))
+
+
+def test_an_expert_needs_clips(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["distill", "--expert", "tracker.safetensors"])
+    with pytest.raises(SystemExit):
+        distill.main()
+    assert "--expert needs a tracker and at least one clip" in capsys.readouterr().err
 
 
 def test_made_clips_show_what_they_are_on_their_way_to():
@@ -572,25 +595,39 @@ def test_actions_are_followed_only_with_words_or_parts_of_their_poses_shown():
     assert modes["walk"] == {"full", "heading_speed", "root", "sparse", "nothing", "text"}
 
 
-def test_led_commands_show_where_the_hand_will_be_beside_the_root_of_now():
+def test_led_commands_show_where_the_hand_will_stay_beside_the_root_of_now():
     clips = random_reaches(count=8, duration_s=20.0)  # some of them walking
     library = MotionLibrary(DEEPMIMIC, clips)
     env, hand = prompted(library, "led"), DEEPMIMIC.right_hand
-    shown, frame = env.targets(), env.frame.unsqueeze(1) + torch.tensor(TARGET_STEPS)
-    env.ahead[:] = 20
+    env.commanded[:] = False
+    shown = env.targets()
+    env.commanded[:] = True
     later = env.targets()
-    index = library.frame_index(env.clip_ids.unsqueeze(1), frame + 20)
-    frames = library.frames.pos[index]
+    now = library.frame_index(env.clip_ids, env.frame)
+    index = led_to(library)[now]
+    assert (index >= now).all()
+    assert (index > now + 5).any()
+    frames = library.frames.pos[index].unsqueeze(1)
     expected = frames[:, :, hand, :2] - frames[:, :, 0, :2] + shown.pos[:, :, 0, :2]
     torch.testing.assert_close(later.pos[:, :, hand, :2], expected)
-    torch.testing.assert_close(later.pos[:, :, hand, 2], frames[:, :, hand, 2])
+    assert torch.equal(later.pos[:, :, hand, 2], frames[:, :, hand, 2].expand(-1, 5))
     assert torch.equal(later.pos[:, :, 0], shown.pos[:, :, 0])
+    # where it stays it has come to rest, and it has not before
+    (standing,) = reaches_around(count=1, duration_s=9.0, seed=1)
+    library = MotionLibrary(DEEPMIMIC, [standing])
+    goals = library.frames.pos[led_to(library).unique()[:-1], hand]
+    own = library.frames.pos[:, hand]
+    apart = (own.unsqueeze(1) - goals).norm(dim=-1).amin(dim=1)
+    assert float(apart.max()) > 0.2
+    speed = (library.frames.vel[:, hand] - library.frames.vel[:, 0]).norm(dim=-1)
+    assert float(speed[led_to(library)[:-1].unique()[:-1]].max()) < 0.2
 
 
 def test_commands_show_a_later_heading_and_velocity(library):
     env = prompted(library, "heading_speed")
+    env.commanded[:] = False
     shown = env.targets()
-    env.ahead[:] = 30
+    env.commanded[:] = True
     later = env.targets()
     index = library.frame_index(
         env.clip_ids.unsqueeze(1), env.frame.unsqueeze(1) + 30 + torch.tensor(TARGET_STEPS)

@@ -17,7 +17,7 @@ from tt_gym.motions.reaching import (
     random_course,
     random_reaches,
     reach_along,
-    stopping_reaches,
+    reaches_around,
 )
 from tt_gym.motions.shipped import shipped_clip
 
@@ -137,22 +137,26 @@ def test_feet_stay_while_the_body_crouches():
     assert torch.allclose(clip.joint_rot[0], base.joint_rot[0], atol=1e-6)
 
 
-def test_some_walk_stop_and_turn_before_they_reach():
-    clips = stopping_reaches(count=12, duration_s=6.0, seed=3)
-    walked, turned = [], []
+def test_the_body_turns_to_points_all_around():
+    clips = reaches_around(count=12, duration_s=12.0, seed=3)
+    hand, walked, turned, ahead = DEEPMIMIC.right_hand, [], [], []
     for clip in clips:
-        root, hand = clip.root_pos[:, :2], DEEPMIMIC.right_hand
-        pos, _ = world_pose(DEEPMIMIC, clip.root_pos.double(), clip.joint_rot.double())
         assert clip.led == DEEPMIMIC.body_names[hand]
-        # at the end all stand, and the hand has been kept somewhere for a while
-        assert float((root[-1] - root[-30]).norm()) < 0.3
-        still = (pos[30:, hand] - pos[:-30, hand]).norm(dim=-1)
-        assert float(still.min()) < 0.05
+        root = clip.root_pos[:, :2]
+        pos, _ = world_pose(DEEPMIMIC, clip.root_pos.double(), clip.joint_rot.double())
         walked.append(float((root[15] - root[0]).norm()))
-        heading = rotations.heading(clip.joint_rot[:, 0])
-        turned.append(abs(float(rotations.wrap_angle(heading[-1] - heading[0]))))
-    assert sum(way > 0.4 for way in walked) in range(4, 12)
-    assert sum(angle > 0.7 for angle in turned) in range(3, 12)
+        heading = rotations.heading(clip.joint_rot[:, 0].double())
+        kept = (pos[20:, hand] - pos[:-20, hand]).norm(dim=-1) < 0.05
+        turned += rotations.wrap_angle(heading[20:] - heading[:-20])[kept].abs().tolist()
+        way = pos[20:, hand] - pos[20:, 0]
+        azimuth = torch.atan2(way[:, 1], way[:, 0]) - heading[20:]
+        ahead += rotations.wrap_angle(azimuth)[kept & (way[:, 2].abs() < 0.5)].tolist()
+        spread = rotations.wrap_angle(heading - heading[0]).abs().max()
+        assert float(spread) > 0.7
+    assert sum(way > 0.4 for way in walked) in range(1, 9)
+    # while the hand stays, so does the body, with the point before it or to its right
+    assert sum(angle > 0.2 for angle in turned) < 0.05 * len(turned)
+    assert -1.8 < min(ahead) and max(ahead) < 1.0
 
 
 def test_raised_hands_are_up_while_the_clip_says_so():
@@ -176,7 +180,7 @@ def test_clips_of_raised_hands_are_written(tmp_path, capsys):
     assert "1 clips" in capsys.readouterr().out
     assert load_clip(tmp_path / "actions_raise_0_0.npz").behaviours[1][1] == "raise the right hand"
     with pytest.raises(SystemExit):
-        main(["--out", str(tmp_path), "--raised", "--stopping"])
+        main(["--out", str(tmp_path), "--raised", "--around"])
 
 
 def test_the_same_seed_makes_the_same_clips(tmp_path, capsys):

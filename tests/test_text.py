@@ -17,7 +17,7 @@ from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions.library import MotionLibrary
 from tt_gym.motions.shipped import shipped_clips
 from tt_gym.pretraining.report import survive
-from tt_gym.pretraining.shown import CRITERIA, TESTS, Motion
+from tt_gym.pretraining.shown import CRITERIA, Motion
 from tt_gym.text import BEHAVIOURS, captions, xclip
 from tt_gym.text.embeddings import (
     VARIANTS,
@@ -165,7 +165,6 @@ def test_words_for_the_published_model_come_from_its_own_encoder(tmp_path):
 
 def test_recorded_clips_show_what_they_are_called_and_little_else():
     library = MotionLibrary(DEEPMIMIC, shipped_clips())
-    assert CRITERIA.keys() == TESTS.keys()
     others = {}
     for index, name in enumerate(library.names):
         own = captions.NAMES[captions.of_clip(name)]
@@ -175,8 +174,8 @@ def test_recorded_clips_show_what_they_are_called_and_little_else():
         motion = Motion(
             *(part[rows].unsqueeze(1) for part in (frames.pos, frames.vel, frames.rot)), DEEPMIMIC
         )
-        assert TESTS[own](motion).tolist() == [True], name
-        others[name] = {key for key, test in TESTS.items() if bool(test(motion))} - {own}
+        assert CRITERIA[own].shown(motion).tolist() == [True], name
+        others[name] = {key for key, item in CRITERIA.items() if item.shown(motion)} - {own}
     special = {"jump", "kick", "punch", "sneak", "run", "stand"}
     assert all(not found & special for name, found in others.items() if name != "kick")
 
@@ -242,5 +241,5 @@ def test_the_shipped_model_does_what_it_is_told(name):
     goals = {TEXT: (words, torch.ones(16, 1, dtype=torch.bool))}
     with torch.no_grad():
         alive, states = survive(model, lambda _, __: goals, episodes=16, steps=120, seed=3)
-    shown = TESTS[name](Motion.of(states, DEEPMIMIC)) & alive
+    shown = CRITERIA[name].shown(Motion.of(states, DEEPMIMIC)) & alive
     assert int(shown.sum()) >= 14

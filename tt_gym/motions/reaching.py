@@ -35,10 +35,11 @@ _TRAVEL_S, _HAND_SPEED, _REST_S = (0.4, 0.9), 1.2, 0.5  # travel: this and dista
 _NATURAL = (0.0, -0.25, 0.8)  # where the hand about hangs, m
 _REST_SHARE, _WALK_SHARE = 0.4, 0.3
 _DEPTH = 0.42  # m the pelvis sinks for the lowest points
-# of those that stop for it
-_WALK_S, _WALKING_SHARE, _SLOWING = (0.7, 1.8), 0.7, 2.0  # m/s^2
-_TURN_SHARE, _TURN, _TURN_RATE = 0.5, math.radians(160.0), math.radians(110.0)  # rad, rad/s
-_AFTER_S, _ON_THE_WAY_S = (0.0, 0.5), 0.6  # of arrival after the stop; of the hand
+# of those all around
+_WALK_S, _SLOWING = (0.5, 1.8), 2.0  # m/s^2
+_AROUND = 0.6, (0.4, 1.6)  # m along either axis, at most; heights
+_EASY, _AHEAD = (math.radians(-90.0), math.radians(40.0)), (math.radians(-60.0), math.radians(15.0))
+_TURN_RATE, _STAY_S = math.radians(130.0), (0.7, 2.0)
 # of a hand that is held up
 _RAISED_AZIMUTH, _RAISED_RADIUS = (math.radians(-60.0), math.radians(30.0)), (0.1, 0.35)
 _RAISED_HEIGHT, _BEFORE_S, _RAISED_S = (1.45, 1.65), (0.3, 1.2), (2.0, 3.5)
@@ -207,8 +208,10 @@ def random_reaches(*, count: int, duration_s: float = 12.0, seed: int = 0) -> li
     return clips
 
 
-def stopping_reaches(*, count: int, duration_s: float = 5.0, seed: int = 0) -> list[Clip]:
-    """Clips ``reach_stop_SEED_0`` ...: walk, stop, perhaps turn round meanwhile, and reach.
+def reaches_around(*, count: int, duration_s: float = 12.0, seed: int = 0) -> list[Clip]:
+    """Clips ``reach_around_SEED_0`` ...: stand, perhaps after a walk, and reach for points around.
+
+    Whatever lies beside or behind the body it turns to while the hand is on its way.
 
     Raises:
         ValueError: ``count`` or ``duration_s`` is not positive.
@@ -219,16 +222,32 @@ def stopping_reaches(*, count: int, duration_s: float = 5.0, seed: int = 0) -> l
     frames = round(duration_s * FPS)
     stand, walk = (gait_from_loop(shipped_clip(name)) for name in ("idle", "walk_forward"))
     never = dataclasses.replace(walk, speed=10.0 * walk.speed)  # no jogging
+    time = torch.arange(frames, dtype=torch.float64) / FPS
     clips = []
     for index in range(count):
-        time = torch.arange(frames, dtype=torch.float64) / FPS
+        walks = float(uniform(0.0, 1.0) < _WALK_SHARE)
         stop = uniform(*_WALK_S)
-        walks = float(uniform(0.0, 1.0) < _WALKING_SHARE)
         speed = (walk.speed - _SLOWING * (time - stop).clamp(min=0.0)).clamp(min=0.0) * walks
-        angle = uniform(-_TURN, _TURN) if uniform(0.0, 1.0) < _TURN_SHARE or not walks else 0.0
-        lasts = max(abs(angle) / _TURN_RATE, 1.0 / FPS)
-        turning = (time >= stop) & (time < stop + lasts)
-        rate = angle / lasts * turning
+        now = stop + walks * walk.speed / _SLOWING
+        rate = torch.zeros_like(time)
+        came_from = list(_NATURAL)
+        keys = [(0.0, [*came_from, 0.0]), (now, [*came_from, 0.0])]
+        while now < duration_s:
+            side, height = _AROUND
+            point = [uniform(-side, side), uniform(-side, side), uniform(*height)]
+            azimuth = math.atan2(point[1], point[0])
+            ahead = azimuth if _EASY[0] <= azimuth <= _EASY[1] else uniform(*_AHEAD)
+            turn = math.remainder(azimuth - ahead, 2.0 * math.pi)
+            radius = max(math.hypot(*point[:2]), _RADIUS[0])
+            goal = [radius * math.cos(ahead), radius * math.sin(ahead), point[2]]
+            travel = uniform(*_TRAVEL_S) + math.dist(came_from, goal) / _HAND_SPEED
+            lasts = max(abs(turn) / _TURN_RATE, 1.0 / FPS)
+            rate += turn / lasts * ((time >= now) & (time < now + lasts))
+            now += max(lasts, travel)
+            keys.append((now, [*goal, 1.0]))
+            now += uniform(*_STAY_S)
+            keys.append((now, [*goal, 1.0]))
+            came_from = goal
         base = locomotion(
             stand,
             walk,
@@ -238,12 +257,8 @@ def stopping_reaches(*, count: int, duration_s: float = 5.0, seed: int = 0) -> l
             name="base",
             source=shipped_clip("walk_forward").source,
         )
-        arrives = stop + max(lasts, walks * walk.speed / _SLOWING) + uniform(*_AFTER_S)
-        lead = max(0, round((arrives - _ON_THE_WAY_S - _REST_S) * FPS))
-        points, weight = random_course(frames - lead, standing=True, generator=generator)
-        points = torch.cat((points[:1].expand(lead, 3), points))
-        weight = torch.cat((torch.zeros(lead, dtype=weight.dtype), weight))
-        name = f"reach_stop_{seed}_{index}"
+        points, weight = _through(keys, frames)
+        name = f"reach_around_{seed}_{index}"
         clips.append(reach_along(base, points, weight, standing=True, name=name))
     return clips
 
@@ -289,10 +304,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     making.add_arguments(parser, count=24, duration_s=12.0)
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--stopping", action="store_true", help="walk or turn first, then reach")
+    kind.add_argument("--around", action="store_true", help="turn to points beside and behind")
     kind.add_argument("--raised", action="store_true", help="hold it up; without --duration-s")
     options = parser.parse_args(arguments)
-    make = stopping_reaches if options.stopping else random_reaches
+    make = reaches_around if options.around else random_reaches
     try:
         clips = (
             raised_hands(count=options.count, seed=options.seed)

@@ -97,11 +97,30 @@ def robust_square(error: Tensor) -> Tensor:
     return 2.0 * nn.functional.huber_loss(error, nothing, delta=USUAL_ERROR, reduction="none")
 
 
+class Teachers:
+    """Frozen trackers, each the teacher of some clips.
+
+    Args:
+        trackers: with the number of clips that each teaches, in the order of the library's.
+    """
+
+    def __init__(self, *trackers: tuple[Tracker, int]) -> None:
+        self.trackers = [tracker for tracker, _ in trackers]
+        counts = torch.tensor([count for _, count in trackers])
+        self._of_clip = torch.repeat_interleave(torch.arange(len(counts)), counts)
+
+    def __call__(self, observation: Tensor, clip_ids: Tensor) -> Tensor:
+        """Residual PD targets (N, D), rad, of who teaches the clips ``clip_ids`` (N,)."""
+        teacher = self._of_clip[clip_ids]
+        actions = [tracker(observation) for tracker in self.trackers]
+        return torch.stack(actions)[teacher, torch.arange(len(teacher))]
+
+
 class Distiller:
     """One run: environment, networks, buffer, progress.
 
     Args:
-        tracker: the frozen teacher.
+        teachers: who label; they know all clips.
         library: clips to act in.
         run_dir: checkpoint, weights and TensorBoard events.
         seed: of everything random.
@@ -117,7 +136,7 @@ class Distiller:
 
     def __init__(
         self,
-        tracker: Tracker,
+        teachers: Teachers,
         library: MotionLibrary,
         run_dir: Path,
         *,
@@ -131,7 +150,7 @@ class Distiller:
             raise ValueError("words_only needs init, a model whose other parts stay as they are")
         torch.manual_seed(seed)
         self.words_only = words_only
-        self.tracker, self.run_dir = tracker, run_dir
+        self.teachers, self.run_dir = teachers, run_dir
         self.humanoid = library.humanoid
         physics = build_simulator(simulator, self.humanoid, NUM_ENVS)
         only_mode = "text" if words_only else None
@@ -175,7 +194,8 @@ class Distiller:
                 "visible": visible_tokens(targets),
                 "behaviour": self.env.behaviour(),
                 "wording": self.env.wording.clone(),
-                "label": self.env.reference(1).pd_target + self.tracker(self.env.observe(state)),
+                "label": self.env.reference(1).pd_target
+                + self.teachers(self.env.observe(state), self.env.clip_ids),
             }
             for key, value in sample.items():
                 rows[key].append(value)
@@ -398,6 +418,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tracker", type=Path, default=Path("checkpoints/tracker.safetensors"))
     parser.add_argument("--clips", nargs="+", default=["shipped"], help="names, files or folders")
+    parser.add_argument(
+        "--expert",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar=("TRACKER", "CLIPS"),
+        help="another tracker and the clips that it teaches; may be given again",
+    )
     parser.add_argument("--run-dir", type=Path, default=Path("runs/distill"))
     parser.add_argument("--minutes", type=float, default=20.0, help="training time in all")
     parser.add_argument("--seed", type=int, default=0)
@@ -410,10 +438,16 @@ def main() -> None:
     args = parser.parse_args()
     if args.words_only and args.init is None:
         parser.error("--words-only needs --init")
-    library = MotionLibrary(DEEPMIMIC, load_clips(args.clips))
-    tracker = load_tracker(args.tracker)
+    if any(len(expert) < 2 for expert in args.expert):
+        parser.error("--expert needs a tracker and at least one clip")
+    taught = [(args.tracker, args.clips), *((Path(name), clips) for name, *clips in args.expert)]
+    sets = [load_clips(names) for _, names in taught]
+    teachers = Teachers(
+        *((load_tracker(path), len(clips)) for (path, _), clips in zip(taught, sets, strict=True))
+    )
+    library = MotionLibrary(DEEPMIMIC, [clip for clips in sets for clip in clips])
     distiller = Distiller(
-        tracker,
+        teachers,
         library,
         args.run_dir,
         seed=args.seed,

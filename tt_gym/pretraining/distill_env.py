@@ -37,8 +37,9 @@ _PUSH_PROBABILITY = 1.0 / 90.0
 _PUSH_SPEED = 0.3  # m/s, standard deviation
 _ASKED_CHANGE = 0.05  # rad or m/s: more than that is something else that is asked
 _STRIDE_S = 0.7  # velocities are averaged over about half a walking cycle
-_COMMAND_SHARE = 0.5  # of prompts, look further ahead by this many control steps
-_COMMAND_STEPS = {"heading_speed": 30, "led": 20}
+_COMMAND_SHARE = 0.5  # of prompts say what is to be reached, not what is due at their times
+_COMMAND_STEPS = {"heading_speed": 30}  # how much further ahead they look for it
+_HELD_SPEED = 0.2  # m/s beside the root: a led body that is slower is where it was led to
 _SETTLED_FRAMES = 45  # after a change in a made clip, all that was asked has become visible
 _STRAIGHT = 0.7  # cosine to the mean direction that no frame of a loop falls below
 _CHANGE_SHARE, _CHANGE_FRAMES = 0.3, 15  # of episodes begin that shortly before a change, at most
@@ -85,6 +86,20 @@ def settled(library: MotionLibrary) -> Tensor:
     return loops | (made & (frames - latest >= _SETTLED_FRAMES))
 
 
+def led_to(library: MotionLibrary) -> Tensor:
+    """Row of the library's frames, (F,), at which the clip's led body next stays beside the root.
+
+    The clip's last frame where it does not stay any more, or nothing is led.
+    """
+    rows = torch.arange(len(library.behaviour))
+    led = torch.repeat_interleave(library.led, library.lengths)
+    vel = library.frames.vel
+    still = (vel[rows, led] - vel[:, 0]).norm(dim=-1) < _HELD_SPEED
+    still &= led >= 0
+    still[library.starts + library.lengths - 1] = True
+    return torch.where(still, rows, len(rows)).flip(0).cummin(dim=0).values.flip(0)
+
+
 def aligned_pose(pos: Tensor, root_rot: Tensor, vel: Tensor) -> Tensor:
     """Body positions around the root's place and velocities in the heading frame, (N, 2 B, 3)."""
     place = torch.cat((pos[:, 0, :2], torch.zeros(len(pos), 1)), dim=-1).unsqueeze(1)
@@ -113,6 +128,8 @@ class DistillEnv(TrackingEnv):
         mode: index into :data:`PROMPT_MODES`, (N,).
         wording: which of a behaviour's captions is shown, (N,).
         text_visible: whether words are shown where there are any, (N,).
+        commanded: whether prompts show what is to be reached, as users do: a later heading and
+            velocity, and the point that the hand is led to, (N,).
     """
 
     def __init__(
@@ -134,7 +151,7 @@ class DistillEnv(TrackingEnv):
         self.mode = torch.zeros(num_envs, dtype=torch.long)
         self.shift = torch.zeros(num_envs, 2)
         self.turn = torch.zeros(num_envs)
-        self.ahead = torch.zeros(num_envs, 1, dtype=torch.long)
+        self.commanded = torch.zeros(num_envs, dtype=torch.bool)
         count = len(TARGET_STEPS)
         self.pos_visible = torch.zeros(num_envs, count, bodies, dtype=torch.bool)
         self.rot_visible = torch.zeros(num_envs, count, bodies, dtype=torch.bool)
@@ -144,7 +161,7 @@ class DistillEnv(TrackingEnv):
         self.text_visible = torch.zeros(num_envs, dtype=torch.bool)
         super().__init__(simulator, library, seed=seed)
         self._stride_velocity = stride_velocity(library)
-        self._aligned = aligned_poses(library)
+        self._aligned, self._led_to = aligned_poses(library), led_to(library)
         self._changes = self._moments_of_change()
         self._settled, self._made = settled(library), library.asked.isfinite().all(dim=-1)
         self._timeless = torch.tensor([self._index[name] for name in _TIMELESS])
@@ -305,9 +322,7 @@ class DistillEnv(TrackingEnv):
         instead[self.library.led[self.clip_ids[ids]] >= 0] = self._index["led"]
         mode = torch.where(unforeseen, instead, mode)
         self.mode[ids] = mode
-        # users ask for what is to be reached, not for what is due in a second
-        command = torch.rand(count, generator=self.generator) < _COMMAND_SHARE
-        self.ahead[ids] = (command * self._command_steps[mode]).unsqueeze(-1)
+        self.commanded[ids] = torch.rand(count, generator=self.generator) < _COMMAND_SHARE
         self.show(ids, mode, tokens)
 
     def _unforeseen(self, mode: Tensor, clips: Tensor, frames: Tensor) -> Tensor:
@@ -376,11 +391,13 @@ class DistillEnv(TrackingEnv):
         steps = torch.tensor(TARGET_STEPS)
         clips, times = self.clip_ids.unsqueeze(1), self.frame.unsqueeze(1) + steps
         index = self.library.frame_index(clips, times)  # (N, K)
-        later = self.library.frame_index(clips, times + self.ahead)
-        frames = self.library.frames
+        frames, now = self.library.frames, self.library.frame_index(self.clip_ids, self.frame)
+        ahead = self.commanded * self._command_steps[self.mode]
+        later = self.library.frame_index(clips, times + ahead.unsqueeze(-1))
+        led = (self.commanded & (self.mode == self._index["led"])).unsqueeze(-1)
+        later = torch.where(led, self._led_to[now].unsqueeze(-1), later)
         heading, velocity = rotations.heading(frames.rot[later, 0]), self._stride_velocity[later]
         # a made clip knows what it is on its way to: that is what users will show
-        now = self.library.frame_index(self.clip_ids, self.frame)
         asked = self.library.asked[now]
         known = self._made[now] & (self.mode == self._index["heading_speed"])
         course = rotations.direction_xy(asked[:, 2:]) * asked[:, 1:2].unsqueeze(-1)

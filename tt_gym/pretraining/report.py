@@ -33,7 +33,7 @@ from tt_gym.motions.reaching import random_points
 from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import DistillEnv
 from tt_gym.pretraining.sheet import draw_sheet
-from tt_gym.pretraining.shown import CRITERIA, TESTS, Motion
+from tt_gym.pretraining.shown import CRITERIA, Motion
 from tt_gym.pretraining.tracker import load_tracker
 from tt_gym.pretraining.tracking_env import TrackingEnv
 from tt_gym.simulation import CONTROL_DT, BodyState, MujocoCpu
@@ -254,7 +254,7 @@ def report_text(
             return shown
 
         alive, states = survive(model, prompt, episodes=episodes, steps=_TOLD_STEPS, seed=seed)
-        done = TESTS[name](Motion.of(states, DEEPMIMIC)) & alive
+        done = CRITERIA[name].shown(Motion.of(states, DEEPMIMIC)) & alive
         result[name] = (float(done.float().mean()), float(alive.float().mean()))
     return result
 
@@ -352,7 +352,7 @@ def show(figures: dict) -> None:
     for name, (share, alive) in figures["told"].items():
         other = figures["told_unseen"][name][0]
         shares = (f"{100 * value:.1f} %" for value in (share, alive, other))
-        words.add_row(name, CRITERIA[name], *shares)
+        words.add_row(name, CRITERIA[name].says, *shares)
     if figures["told"]:
         console.print(words)
     for key, value in figures.items():
@@ -390,7 +390,7 @@ def markdown(figures: dict) -> str:
     for name, (share, alive) in figures["told"].items():
         other = figures["told_unseen"][name][0]
         shares = " | ".join(f"{100 * value:.1f} %" for value in (share, alive, other))
-        lines.append(f"| {name} | {CRITERIA[name]} | {shares} |")
+        lines.append(f"| {name} | {CRITERIA[name].says} | {shares} |")
     lines += ["", "| figure | value |", "|---|---|"]
     numbers = {key: value for key, value in figures.items() if isinstance(value, float)}
     lines += [f"| `{key}` | {value:.4g} |" for key, value in numbers.items()]

@@ -109,38 +109,50 @@ def _raise(motion: Motion, wrist: str, other: str) -> Tensor:
     return ((up > head) & (down < head)).any(dim=0)
 
 
-TESTS: dict[str, Callable[[Motion], Tensor]] = {
-    "stand": functools.partial(_pace, low=0.0, high=0.15),
-    "walk slowly": functools.partial(_pace, low=0.25, high=0.8),
-    "walk": functools.partial(_pace, low=0.7, high=1.45),
-    "walk fast": functools.partial(_pace, low=1.4, high=2.2),
-    "jog": functools.partial(_pace, low=2.0, high=3.3),
-    "run": functools.partial(_pace, low=2.8, high=5.0),
-    "turn left": functools.partial(_turn, sign=1.0),
-    "turn right": functools.partial(_turn, sign=-1.0),
-    "jump": _jump,
-    "kick": _kick,
-    "punch": _punch,
-    "sneak": _sneak,
-    "raise the right hand": functools.partial(_raise, wrist="right_wrist", other="left_wrist"),
-    "raise the left hand": functools.partial(_raise, wrist="left_wrist", other="right_wrist"),
+@dataclasses.dataclass(frozen=True)
+class Criterion:
+    """What a motion must show.
+
+    Attributes:
+        says: it in words.
+        shown: whether motions show it, (N,) bool.
+    """
+
+    says: str
+    shown: Callable[[Motion], Tensor]
+
+
+def _at(low: float, high: float) -> Criterion:
+    says = f"{low:g} to {high:g} m/s" if low else f"slower than {high:g} m/s"
+    return Criterion(says, functools.partial(_pace, low=low, high=high))
+
+
+def _turned(sign: float) -> Criterion:
+    return Criterion("turned by more than 45 degrees", functools.partial(_turn, sign=sign))
+
+
+def _raised(side: str, other: str) -> Criterion:
+    says = f"the {side} wrist above the head, the {other} one not"
+    return Criterion(says, functools.partial(_raise, wrist=f"{side}_wrist", other=f"{other}_wrist"))
+
+
+CRITERIA: dict[str, Criterion] = {
+    "stand": _at(0.0, 0.15),
+    "walk slowly": _at(0.25, 0.8),
+    "walk": _at(0.7, 1.45),
+    "walk fast": _at(1.4, 2.2),
+    "jog": _at(2.0, 3.3),
+    "run": _at(2.8, 5.0),
+    "turn left": _turned(1.0),
+    "turn right": _turned(-1.0),
+    "jump": Criterion("both ankles above 0.26 m at once", _jump),
+    "kick": Criterion("an ankle above 0.7 m, faster than 2 m/s", _kick),
+    "punch": Criterion(
+        "a wrist 0.35 m ahead of the pelvis and above it, faster than 3 m/s", _punch
+    ),
+    "sneak": Criterion("the head at 0.9 to 1.23 m on average, faster than 0.1 m/s", _sneak),
+    "raise the right hand": _raised("right", "left"),
+    "raise the left hand": _raised("left", "right"),
 }
-"""By behaviour; each gives (N,) bool. Speeds, poses and paces are those of the last 1.5 s."""
-assert TESTS.keys() == BEHAVIOURS.keys()
-CRITERIA = {
-    "stand": "slower than 0.15 m/s",
-    "walk slowly": "0.25 to 0.8 m/s",
-    "walk": "0.7 to 1.45 m/s",
-    "walk fast": "1.4 to 2.2 m/s",
-    "jog": "2 to 3.3 m/s",
-    "run": "2.8 to 5 m/s",
-    "turn left": "turned by more than 45 degrees",
-    "turn right": "turned by more than 45 degrees",
-    "jump": "both ankles above 0.26 m at once",
-    "kick": "an ankle above 0.7 m, faster than 2 m/s",
-    "punch": "a wrist 0.35 m ahead of the pelvis and above it, faster than 3 m/s",
-    "sneak": "the head at 0.9 to 1.23 m on average, faster than 0.1 m/s",
-    "raise the right hand": "the right wrist above the head, the left one not",
-    "raise the left hand": "the left wrist above the head, the right one not",
-}
-"""What :data:`TESTS` ask for, in words."""
+"""By behaviour. Speeds, poses and paces are those of the last 1.5 s."""
+assert CRITERIA.keys() == BEHAVIOURS.keys()
