@@ -22,7 +22,7 @@ from tt_gym.bfm.pretrained_model import load_bfm
 from tt_gym.bfm.prompts import Text, Together
 from tt_gym.bfm.targets import TARGETS
 from tt_gym.checkpoint import CheckpointError
-from tt_gym.tokens import load_token
+from tt_gym.tokens import TokenEncoder, load_token
 
 
 class Actor(Protocol):
@@ -120,35 +120,45 @@ def choose(args: argparse.Namespace) -> Choice:
 
 
 def _without_words(args: argparse.Namespace) -> Choice:
-    task = _task_of(args.env)
-    kwargs = {"bfm": args.bfm, "prompt": args.prompt, "early_termination": args.termination}
-    kwargs.update(args.env_kwargs or {})
-    if args.token not in (None, "none") and (args.policy or args.control in ("joint", "prompt")):
+    task, own = _task_of(args.env), dict(args.env_kwargs or {})
+    if args.prompt is not None:
+        own.setdefault("prompt", args.prompt)
+    # single --env-kwargs win over every other option
+    own = {"bfm": args.bfm, "early_termination": args.termination, **own}
+    control, bfm = own.pop("control", args.control), own["bfm"]
+    if args.token not in (None, "none") and (args.policy or control in ("joint", "prompt")):
         raise ValueError("--token goes with neither --policy nor --control joint or prompt")
     if args.policy is not None:
         actor, label = load_policy(args.policy, args.env), f"policy {args.policy.resolve().name}"
-        control = args.control or _control_of(actor, bfm=kwargs["bfm"], prompt=kwargs["prompt"])
+        token = args.policy / TOKEN_FILE
+        trained = _trained_with(load_token(token, bfm=bfm), own) if token.is_file() else {}
+        kwargs = {**trained, **own}
+        control = control or _control_of(actor, bfm=bfm, prompt=kwargs.get("prompt"))
         return Choice(actor, {"control": control, **_given(kwargs)}, label)
-    if args.control == "joint":
+    if control == "joint":
         raise ValueError(
             "--control joint needs --policy RUN_DIR: a token says nothing about joints"
         )
-    if args.token == "none" or args.control == "prompt":
-        label = f"no token, prompt {args.prompt}"
-        return Choice(None, {"control": "prompt", **_given(kwargs)}, label)
+    if args.token == "none" or control == "prompt":
+        label = f"no token, prompt {own.get('prompt')}"
+        return Choice(None, {"control": "prompt", **_given(own)}, label)
     name = args.token or task
-    encoder = load_token(name, bfm=args.bfm)
+    encoder = load_token(name, bfm=bfm)
     assert encoder.metadata is not None
     if encoder.metadata.env_id != args.env:
         raise ValueError(f"token {name} was trained for {encoder.metadata.env_id}, not {args.env}")
-    kwargs["prompt"] = args.prompt or encoder.metadata.prompt
-    kwargs["start"] = kwargs.get("start") or encoder.metadata.start
-    # the goals it was trained for, unless a preset asks for others
-    trained_for = {} if "preset" in kwargs else encoder.metadata.parameters
-    kwargs = {**trained_for, **_given(kwargs)}
+    kwargs = {"control": "token", **_trained_with(encoder, own), **own}
     # a file in a run folder is known by that folder
     label = Path(name).resolve().parent.name if Path(name).name == TOKEN_FILE else Path(name).name
-    return Choice(encoder, {"control": "token", **kwargs}, f"token {label}")
+    return Choice(encoder, _given(kwargs), f"token {label}")
+
+
+def _trained_with(encoder: TokenEncoder, own: dict[str, Any]) -> dict[str, Any]:
+    """What a token was trained with; its goals only unless a preset asks for others."""
+    metadata = encoder.metadata
+    assert metadata is not None
+    parameters = {} if "preset" in own else metadata.parameters
+    return {**parameters, "prompt": metadata.prompt, "start": metadata.start}
 
 
 def _control_of(actor: PolicyActor, *, bfm: str | None, prompt: str | None) -> str:

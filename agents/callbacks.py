@@ -206,6 +206,11 @@ class ProgressLine(BaseCallback):
         self._since, self._steps = now, self.num_timesteps
 
 
+_HISTORY = (
+    "evaluations_timesteps", "evaluations_results", "evaluations_length", "evaluations_successes",
+)  # fmt: skip
+
+
 class BestBySuccess(EvalCallback):
     """Evaluates on the same episodes every time and keeps the policy with the highest success.
 
@@ -247,8 +252,11 @@ class BestBySuccess(EvalCallback):
 
     def get_state(self) -> dict[str, Any]:
         """As checkpoint content."""
-        return {"best_success": self.best_success}
+        history = {name: np.array(getattr(self, name)).tolist() for name in _HISTORY}
+        return {"best_success": self.best_success, **history}
 
     def set_state(self, saved: dict[str, Any]) -> None:
         """Inverse of :meth:`get_state`."""
         self.best_success = saved["best_success"]
+        for name in _HISTORY:  # of which SB3 writes evaluations.npz; older files have none
+            setattr(self, name, saved.get(name, []))

@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import json
 import math
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,8 @@ def evaluate(
     """Success with its uncertainty over ``episodes`` episodes.
 
     Episodes are played in rounds of one per environment, each round from a seed of its own: short
-    episodes count no more than long ones, and all actors meet the same start states and
-    goals.
+    episodes count no more than long ones, and all actors meet the same start states and goals
+    (a later goal of Reach lies around where the root then is).
 
     Args:
         env_id: registered id.
@@ -79,15 +80,17 @@ def evaluate(
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     env: Any = gymnasium.make_vec(env_id, num_envs=min(num_envs, episodes), **env_kwargs)
-    rounds = math.ceil(episodes / env.num_envs)
-    seeds = np.random.SeedSequence(seed).generate_state(rounds)
-    played = [row for number in seeds for row in _play_round(env, actor, int(number))][:episodes]
-    env.close()
+    try:
+        rounds = math.ceil(episodes / env.num_envs)
+        seeds = np.random.SeedSequence(seed).generate_state(rounds)
+        played = [row for number in seeds for row in _play_round(env, actor, int(number))]
+    finally:
+        env.close()
     return {
         "env": env_id,
         "seed": seed,
-        **summarise([episode.numbers for episode in played]),
-        "conditions": breakdown([goal for episode in played for goal in episode.goals]),
+        **summarise([episode.numbers for episode in played[:episodes]]),
+        "conditions": breakdown([goal for episode in played[:episodes] for goal in episode.goals]),
     }
 
 
@@ -181,7 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
             "env_kwargs": perturb_option.perturbed(
                 choice.env_kwargs, settings[0] if len(settings) == 1 else {}
             ),
-            "command": " ".join(("python -m agents.evaluate", *given)),
+            "command": shlex.join(("python", "-m", "agents.evaluate", *given)),
             "version": tt_gym.__version__,
         }
         args.json.parent.mkdir(parents=True, exist_ok=True)

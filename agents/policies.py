@@ -74,8 +74,9 @@ class TaskTokenPolicy(MultiInputActorCriticPolicy):
 class ThroughBFMPolicy(MultiInputActorCriticPolicy):
     """The paper's own form: encoder and frozen model together give the mean of the PD targets.
 
-    ``mean = model(state, history, prompt, token)`` with ``token = 2 tanh(encoder(task))``, in units
-    of the action space; the noise is fixed. Only encoder and critic are trained. The model's
+    ``mean = model(state, history, prompt, token)``, in units of the action space, with
+    ``token = tanh(encoder(task)) @ token_basis`` (the basis of published models is twice the unit
+    matrix); the noise is fixed. Only encoder and critic are trained. The model's
     weights are neither in the zip nor in the optimiser; its fingerprint is in the zip, and compared
     when that is loaded.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,7 @@ def main(arguments: list[str] | None = None) -> None:
         content = {
             "tokens": [dataclasses.asdict(row) for row in rows],
             "paper": PAPER,
-            "command": " ".join(("python -m agents.results", *given)),
+            "command": shlex.join(("python", "-m", "agents.results", *given)),
             "version": tt_gym.__version__,
         }
         args.json.parent.mkdir(parents=True, exist_ok=True)

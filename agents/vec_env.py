@@ -27,8 +27,8 @@ class TaskTokenVecEnv(VecEnv):
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> dict[str, np.ndarray]:
-        """Start new episodes everywhere, with the seed given to :meth:`seed`, if any."""
-        observations, _ = self.env.reset(seed=self._seeds[0])
+        """Start new episodes everywhere, with the first's seed and options, if given."""
+        observations, _ = self.env.reset(seed=self._seeds[0], options=self._options[0] or None)
         self.reset_infos = [{} for _ in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ class TaskTokenExperiments(ExperimentManager):
         if is_resumable(self.algo):
             self.run = ResumableRun(
                 self.run_dir,
-                command=" ".join(("python -m agents.train", *self.options.arguments)),
+                command=shlex.join(("python", "-m", "agents.train", *self.options.arguments)),
                 every_rollouts=self.options.checkpoint_every,
                 max_minutes=self.options.max_minutes,
                 others=counting,

@@ -173,7 +173,8 @@ def test_the_single_env_is_a_batch_of_one(env_id, bfm):
 
 @every_id
 def test_a_saved_state_continues_bit_for_bit(env_id, bfm):
-    settings = {"max_episode_steps": 10}
+    prompt = build_task(gymnasium.spec(env_id).kwargs["task"]).prompts[0]
+    settings = {"max_episode_steps": 10, "prompt": prompt}
     env, other = make_batch(env_id, bfm, **settings), make_batch(env_id, bfm, **settings)
     play(env, 7, seed=1)
     saved = env.get_state()
@@ -183,17 +184,52 @@ def test_a_saved_state_continues_bit_for_bit(env_id, bfm):
         steps = [env.step(action) for action in actions]
         return [item for step in steps for item in (*step[0].values(), *step[1:4])]
 
-    expected = go_on(env)
     env.reset(seed=8)  # must not reach into what was saved
+    other.set_state(saved)
+    expected = go_on(other)
+    other.reset(seed=8)
     for continued in (env, other):
         continued.set_state(saved)
         assert same(go_on(continued), expected)
 
 
-def test_a_state_of_another_batch_is_refused(bfm):
-    saved = make_batch(IDS[0], bfm).get_state()
-    with pytest.raises(ValueError, match="it was saved with another num_envs or model"):
-        make_batch(IDS[0], bfm, num_envs=2).set_state(saved)
+@pytest.mark.parametrize(
+    ("saved_by", "message"),
+    [
+        ({"num_envs": 2}, f"saved with num_envs=2, this environment has {NUM_ENVS}"),
+        ({"env_id": "TTReach-v0"}, "saved with another task: its goals have end, start, steps"),
+        ({"perturbations": {"gravity": (1.0, 1.5)}}, "saved with perturbations on"),
+    ],
+)
+def test_a_state_of_another_environment_is_refused_and_changes_nothing(bfm, saved_by, message):
+    other = make_batch(**{"env_id": IDS[0], "bfm": bfm, **saved_by})
+    other.reset(seed=0)
+    env = make_batch(IDS[0], bfm)
+    play(env, 3, seed=1)
+    before = env.get_state()
+    with pytest.raises(ValueError, match=message):
+        env.set_state(other.get_state())
+    assert torch.equal(env.get_state()["physics"], before["physics"])
+    assert torch.equal(env.steps, before["steps"])
+
+
+def test_a_step_before_the_first_reset_is_refused(bfm):
+    env = make_batch(IDS[0], bfm)
+    with pytest.raises(gymnasium.error.ResetNeeded, match="before reset"):
+        env.step(np.zeros(env.action_space.shape, np.float32))
+
+
+@pytest.mark.parametrize("limit", [0, -2])
+def test_a_time_limit_that_is_none_is_refused(bfm, limit):
+    with pytest.raises(ValueError, match=f"max_episode_steps must be at least 1.*got {limit}"):
+        make_batch(IDS[0], bfm, max_episode_steps=limit)
+
+
+def test_minus_one_is_no_time_limit_as_in_gymnasium(bfm):
+    env = make_batch(IDS[0], bfm, max_episode_steps=-1)
+    env.reset(seed=0)
+    env.step(np.zeros(env.action_space.shape, np.float32))
+    assert env.max_steps is None
 
 
 # ---- episodes -----------------------------------------------------------------------------------
@@ -683,10 +719,16 @@ def test_a_goal_that_was_never_measured_does_not_count():
 
 
 def test_a_termination_fails_the_goal_and_those_to_come():
-    assert summary(outcomes_after([GOOD]), terminated=True, left=2) == (3, 0, False)
-    assert summary(outcomes_after([UNSEEN]), terminated=True) == (1, 0, False)
+    assert summary(outcomes_after([GOOD]), terminated=True, left=3) == (3, 0, False)
+    assert summary(outcomes_after([UNSEEN]), terminated=True, left=1) == (1, 0, False)
     closed = outcomes_after([GOOD, GOOD], close_after=(1,))
-    assert summary(closed, terminated=True, left=1) == (3, 1, False)
+    assert summary(closed, terminated=True, left=2) == (3, 1, False)
+
+
+def test_a_termination_does_not_fail_a_goal_that_nobody_would_have_measured():
+    too_late = outcomes_after([GOOD, UNSEEN], close_after=(1,))
+    assert summary(too_late, terminated=True, left=0) == (1, 1, True)
+    assert summary(outcomes_after([GOOD]), terminated=True) == (1, 0, False)
 
 
 def test_success_at_the_end_looks_at_the_last_step_only():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 
 import tt_gym  # noqa: F401  registers the environments
 from agents import perturb_option
+from agents.actors import Choice, add_arguments, choose
 from agents.evaluate import evaluate, main
 from agents.statistics import Judged, breakdown, round_width, wilson_interval
 from tt_gym.bfm.prompts import Text, Together
+from tt_gym.checkpoint import CheckpointError
 from tt_gym.tasks import TASKS, build_task
 
 IDS = tuple(sorted(name for name in gymnasium.registry if name.startswith("TT")))
@@ -233,9 +236,31 @@ def test_words_go_beside_the_prompt_and_into_the_file(tmp_path, capsys, other_bf
     told = json.loads(path.read_text())
     both = Together(("heading_speed", Text("a person sneaks")))
     assert told["env_kwargs"]["prompt"] == repr(both)
+    assert "--text 'a person sneaks'" in told["command"]
     assert "told 'a person sneaks'" in " ".join(capsys.readouterr().out.split())
     main([*short, "--json", str(path)])
     assert told["reward_per_step"] != json.loads(path.read_text())["reward_per_step"]
+
+
+def choice_of(*options: str) -> Choice:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return choose(parser.parse_args(["--env", "TTDirection-v0", *options]))
+
+
+def test_single_settings_win_over_what_a_token_was_trained_with(other_bfm):
+    alone = ["--token", "none", "--env-kwargs", "prompt:'joint_conditioning'"]
+    assert choice_of(*alone).label == "no token, prompt joint_conditioning"
+    shipped = ["--token", "direction"]
+    told = choice_of(*shipped, "--env-kwargs", "prompt:'joint_conditioning'", "tolerance:0.3")
+    assert told.env_kwargs["prompt"] == "joint_conditioning"
+    assert told.env_kwargs["tolerance"] == 0.3
+    assert "prompt" not in choice_of(*shipped, "--env-kwargs", "prompt:None").env_kwargs
+    assert choice_of(*shipped).env_kwargs["prompt"] == "heading_speed"
+    with pytest.raises(CheckpointError, match="made for the frozen model"):
+        choice_of(*shipped, "--env-kwargs", f"bfm:'{other_bfm}'")
+    with pytest.raises(ValueError, match="--token goes with neither"):
+        choice_of(*shipped, "--env-kwargs", "control:'prompt'")
 
 
 def test_several_values_give_a_row_each_and_a_curve(tmp_path, capsys):

@@ -281,6 +281,21 @@ def test_humanoids_and_boxes_begin_above_the_terrain_and_rest_on_it(kind):
     assert not simulator.diverged.any()
 
 
+def test_pictures_show_the_terrain_that_the_environment_has():
+    env = make(num_envs=8, perturbations={"stair_height": (0.0, 0.3)})
+    env.reset(seed=0)
+    simulator, level = env.simulator, env.perturber.level.tolist()
+    assert len(set(level)) > 2
+    for index in (0, 3, 7):
+        simulator.data(index)
+        assert simulator.model.geom("terrain").dataid[0] == level[index]
+    # which is for pictures alone: physics has its own
+    heights = simulator.state.pos[:, 0, 2].clone()
+    simulator.model.geom("terrain").dataid = 0
+    idle(env, 1)
+    assert float((simulator.state.pos[:, 0, 2] - heights).abs().max()) < 0.1
+
+
 def test_heights_count_from_the_mean_ground():
     env = still(stair_height=0.2)
     qpos, qvel = env.simulator.qpos, torch.zeros(2, DEEPMIMIC.nv)

@@ -164,6 +164,64 @@ def test_joint_control_has_room_for_the_prompt_it_was_made_with(bfm):
         without.set_prompt("heading_speed")
 
 
+def test_joint_control_takes_back_a_prompt_that_was_taken_away(bfm):
+    env = make(bfm, "heading_speed", control="joint")
+    shown = env.reset(seed=0)[0]["model_targets"]
+    env.set_prompt(None)
+    assert not env.reset(seed=0)[0]["model_targets"].any()
+    env.set_prompt("heading_speed")
+    assert np.array_equal(env.reset(seed=0)[0]["model_targets"], shown)
+
+
+def test_joint_control_has_room_for_what_a_schedule_shows_at_a_time(bfm):
+    states = {str(angle): HeadingSpeed(float(angle), 1.0) for angle in range(3)}
+    plan = Schedule(states, [Rule("0", "2", after(0.1))])
+    env, alone = make(bfm, plan, control="joint"), make(bfm, states["2"], control="joint")
+    seen = [other.reset(seed=0)[0]["model_targets"] for other in (env, alone)]
+    assert not np.array_equal(*seen)
+    idle = np.zeros(env.action_space.shape, np.float32)
+    for _ in range(4):
+        seen = [other.step(idle)[0]["model_targets"] for other in (env, alone)]
+    assert np.array_equal(*([row[row[..., -1] > 0.5] for row in tokens] for tokens in seen))
+
+
+def test_a_schedule_goes_one_rule_a_step_whoever_else_restarts(bfm):
+    chain = {"a": None, "b": "heading_speed", "c": "heading_speed"}
+    plan = Schedule(chain, [Rule("a", "b", after(0.1)), Rule("b", "c", after(0.1))])
+    env = make(bfm, plan, control="joint", max_episode_steps=4)
+    env.reset(seed=0)
+    idle = np.zeros(env.action_space.shape, np.float32)
+    env.step(idle)
+    env.reset(options={"reset_mask": np.arange(NUM_ENVS) < 2})
+    for _ in range(2):
+        env.step(idle)
+    assert env._prompt.state_names() == ["a"] * 2 + ["b"] * (NUM_ENVS - 2)
+    *_, truncated, _ = env.step(idle)  # the others restart
+    assert truncated.tolist() == [False] * 2 + [True] * (NUM_ENVS - 2)
+    assert env._prompt.state_names() == ["b"] * 2 + ["a"] * (NUM_ENVS - 2)
+
+
+def test_a_rotation_counts_whatever_its_length(env):
+    long, short = (
+        JointGoal("neck", rot=(0, 0, size, 0)).targets(moment_of(env)).rot for size in (7.0, 0.1)
+    )
+    assert torch.equal(long, short)
+
+
+class Misspelt:
+    """A prompt of somebody's own that asks the task for one it does not have."""
+
+    def targets(self, moment):
+        return moment.of_task("heading_sped", moment.state)
+
+
+def test_a_prompt_of_one_s_own_cannot_ask_for_one_that_the_task_does_not_have(bfm):
+    env = make(bfm, Misspelt())
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="unknown prompt 'heading_sped' for task Direction"):
+        env.step(np.zeros(env.action_space.shape, np.float32))
+
+
 def test_a_schedule_survives_a_checkpoint(bfm):
     plan = Schedule({"a": None, "b": "heading_speed"}, [Rule("a", "b", after(0.2))])
     first, second = make(bfm, plan), make(bfm, plan)
@@ -198,6 +256,7 @@ def test_wrong_prompts_are_refused_at_once(bfm, prompt, error, message):
         ),
         (HeadingSpeed(heading=math.nan, speed=1.0), "heading must be finite, got nan"),
         (JointGoal("right_hand", pos=(0, 0, 1)), "unknown body 'right_hand'; known: root, chest"),
+        (JointGoal("neck", rot=(0, 0, 0, 0)), r"rot must be quaternions, which are not zero"),
         (JointGoal("neck", pos=(0, 1)), r"pos must have shape \(3,\) or \(6, 3\), got \(2,\)"),
     ],
 )
@@ -209,5 +268,7 @@ def test_wrong_values_are_named(env, prompt, message):
 def test_a_joint_goal_and_a_schedule_need_something_to_say():
     with pytest.raises(ValueError, match="give pos, rot or both"):
         JointGoal("neck")
+    with pytest.raises(ValueError, match="needs at least one state"):
+        Schedule({}, [])
     with pytest.raises(ValueError, match="unknown state 'kick'; known: walk"):
         Schedule({"walk": None}, [Rule("walk", "kick", after(1.0))])

@@ -20,7 +20,9 @@ from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize, VecVideoRecorder
 
 import tt_gym  # noqa: F401
+from agents.callbacks import BestBySuccess
 from agents.vec_env import TaskTokenVecEnv
+from tt_gym.checkpoint import load_checkpoint, save_checkpoint
 from tt_gym.envs.rendering import RenderingError
 
 ENV_ID = "TTDirection-v0"
@@ -112,6 +114,23 @@ def test_eval_callback_measures_success_and_keeps_the_best(bfm, tmp_path, normal
     assert results["results"].shape == results["successes"].shape == (2, 4)
     assert (results["ep_lengths"] == STEPS).all()
     assert (tmp_path / "best_model.zip").exists()
+
+
+def test_evaluations_before_a_resume_are_not_forgotten(bfm, tmp_path):
+    settings = {"seed": 0, "folder": tmp_path, "eval_freq": 8, "n_eval_episodes": 2}
+
+    def callback() -> BestBySuccess:
+        return BestBySuccess(make_sb3(bfm, num_envs=2), **settings)
+
+    model = PPO("MultiInputPolicy", make_sb3(bfm), n_steps=8, batch_size=16, device="cpu")
+    first, second = callback(), callback()
+    model.learn(8 * model.n_envs, first)
+    save_checkpoint(tmp_path / "saved.safetensors", kind="test", content=first.get_state())
+    second.set_state(load_checkpoint(tmp_path / "saved.safetensors", kind="test"))
+    model.learn(8 * model.n_envs, second, reset_num_timesteps=False)
+    results = np.load(tmp_path / "evaluations.npz")
+    assert results["timesteps"].tolist() == [8 * model.n_envs, 16 * model.n_envs]
+    assert results["results"].shape == results["successes"].shape == (2, 2)
 
 
 # ---- Gymnasium ----------------------------------------------------------------------------------

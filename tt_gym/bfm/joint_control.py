@@ -103,10 +103,16 @@ def _pack_tokens(item: TokenType, seen: ModelInputs) -> Tensor:
     if item.name in seen.goals:
         values, visible = seen.goals[item.name]
         if values.shape[1] > item.count:
-            raise ValueError(
-                f"joint control has room for {item.count} {item.name} tokens, "
-                f"the prompt shows {values.shape[1]}"
-            )
+            # tokens have no order: those that are shown come first, what is hidden may go
+            first = (~visible).byte().argsort(dim=1, stable=True)
+            values = values.gather(1, first.unsqueeze(-1).expand_as(values))[:, : item.count]
+            most = int(visible.sum(dim=1).max())
+            if most > item.count:
+                raise ValueError(
+                    f"joint control has room for {item.count} {item.name} tokens, "
+                    f"the prompt shows {most}"
+                )
+            visible = visible.gather(1, first)[:, : item.count]
         packed[:, : values.shape[1], :-1] = values
         packed[:, : values.shape[1], -1] = visible.to(values.dtype)
     return packed

@@ -28,6 +28,7 @@ Value = float | Tensor
 Condition = Callable[["Moment"], Tensor]
 """Where a rule of a :class:`Schedule` applies: (N,) bool."""
 _HORIZON_S = CONTROL_DT * TARGET_STEPS[-1]  # as far as the model has learnt to look ahead
+_SHORTEST = 1e-6  # length of a quaternion that still says how something is turned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +109,7 @@ class JointGoal:
     Attributes:
         body: name of the body.
         pos: (3,) or (N, 3), m, world; None: anywhere.
-        rot: quaternion (4,) or (N, 4), world; None: anyhow.
+        rot: quaternion (4,) or (N, 4), world, of any length; None: anyhow.
         at_s: time of the episode at which it is to be there, s. The model looks 1 s ahead: earlier
             it is not shown the goal. Afterwards, and where None, the goal is to be held.
     """
@@ -142,7 +143,10 @@ class JointGoal:
             result.pos[:, :, body] = _rows("pos", self.pos, count, (3,)).unsqueeze(1)
             result.pos_visible[:, :, body] = shown
         if self.rot is not None:
-            result.rot[:, :, body] = _rows("rot", self.rot, count, (4,)).unsqueeze(1)
+            rot = _rows("rot", self.rot, count, (4,))
+            if bool((rot.norm(dim=-1) < _SHORTEST).any()):
+                raise ValueError(f"rot must be quaternions, which are not zero, got {self.rot}")
+            result.rot[:, :, body] = rotations.quat_normalize(rot).unsqueeze(1)
             result.rot_visible[:, :, body] = shown
         return result
 
@@ -211,7 +215,7 @@ class Schedule:
         start: state in which episodes begin; the first if left out.
 
     Raises:
-        ValueError: a rule names an unknown state.
+        ValueError: there are no states, or a rule names an unknown one.
     """
 
     def __init__(
@@ -221,6 +225,8 @@ class Schedule:
         *,
         start: str | None = None,
     ) -> None:
+        if not states:
+            raise ValueError("a Schedule needs at least one state, got none")
         self.names = tuple(states)
         self.prompts = [None if item is None else as_prompt(item) for item in states.values()]
         start = self.names[0] if start is None else start
@@ -229,15 +235,20 @@ class Schedule:
                 raise ValueError(f"unknown state {name!r}; known: {', '.join(self.names)}")
         self.rules, self.start = tuple(rules), self.names.index(start)
         self.current = torch.zeros(0, dtype=torch.long)
+        self._asked_at = torch.zeros(0, dtype=torch.long)  # step of the latest change of states
 
     def targets(self, moment: Moment) -> Targets:
-        """See :class:`Prompt`; states change before their prompts are shown."""
+        """See :class:`Prompt`; states change before their prompts are shown, once a step."""
         count = len(moment.steps)
         if len(self.current) != count:
             self.current = torch.full((count,), self.start)
-        self.current = torch.where(moment.steps == 0, self.start, self.current)
+        if len(self._asked_at) != count:
+            self._asked_at = torch.full((count,), -1)
+        begins = moment.steps == 0
+        self.current = torch.where(begins, self.start, self.current)
         before = self.current.clone()
-        open_ = torch.ones(count, dtype=torch.bool)
+        open_ = begins | (moment.steps != self._asked_at)
+        self._asked_at = moment.steps.clone()
         for rule in self.rules:
             taken = open_ & (before == self.names.index(rule.source)) & rule.when(moment)
             self.current = torch.where(taken, self.names.index(rule.target), self.current)

@@ -66,19 +66,21 @@ class Outcomes:
     ) -> dict[str, Tensor]:
         """The episode as if it ended now.
 
-        A termination fails the current goal and all that would still have come, except where
-        success is judged by the last step alone.
+        A termination fails the current goal and all that would still have come, as far as they
+        would have been measured, except where success is judged by the last step alone.
 
         Args:
             terminated: (N,) bool.
-            goals_left: goals to come in a full episode, (N,) or scalar.
+            goals_left: the current goal and those to come that a full episode would measure, (N,)
+                or scalar.
             diverged: (N,) bool.
 
         Returns:
             ``goals``, ``goals_succeeded``, ``is_success``, ``diverged`` and the means, (N,) each.
         """
         lost = terminated & ~torch.tensor(self.at_end)
-        goals = self.goals + (self.measured | lost) + torch.where(lost, goals_left, 0)
+        counted = self.measured.long()
+        goals = self.goals + torch.where(lost, torch.maximum(goals_left, counted), counted)
         succeeded = self.succeeded + (self.measured & self.good & ~lost & ~diverged)
         means = {key: total / self.steps.clamp(min=1.0) for key, total in self.sums.items()}
         return {

@@ -136,8 +136,14 @@ class TaskTokenVectorEnv(VectorEnv):
         if self.perturber is not None:
             self.inputs.surface = self.simulator.surface
         self.num_envs, self.control = num_envs, control
+        self._made_with_prompt = prompt is not None
         self.set_prompt(prompt)
-        self.max_steps = max_episode_steps
+        self.max_steps = None if max_episode_steps == -1 else max_episode_steps
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(
+                f"max_episode_steps must be at least 1, or -1 or None for no limit, "
+                f"got {max_episode_steps}"
+            )
         self.early_termination, self.render_mode, self.autoreset = (
             early_termination,
             render_mode,
@@ -164,8 +170,9 @@ class TaskTokenVectorEnv(VectorEnv):
         action_size = self.humanoid.num_dofs if self.control == "joint" else token_width
         self._model_entries: dict[str, tuple[int, ...]] = {}
         if self.control == "joint":
-            prompted = self.prompt is not None
-            self._model_entries = input_shapes(self.bfm, self.inputs, prompted=prompted)
+            self._model_entries = input_shapes(
+                self.bfm, self.inputs, prompted=self._made_with_prompt
+            )
         self.single_observation_space = gymnasium.spaces.Dict(
             {
                 "task": gymnasium.spaces.Box(
@@ -214,7 +221,12 @@ class TaskTokenVectorEnv(VectorEnv):
 
         Raises:
             ValueError: wrong shape, NaN or infinity; nothing has been stepped then.
+            gymnasium.error.ResetNeeded: :meth:`reset` has not been called.
         """
+        if not self._seeded:
+            raise gymnasium.error.ResetNeeded(
+                "step was called before reset: there is no episode yet"
+            )
         pd_target = self.pd_target(self._checked(actions))
         before = self.simulator.state
         if self.perturber is not None:
@@ -281,13 +293,11 @@ class TaskTokenVectorEnv(VectorEnv):
                 without a prompt, so that the observation has no entry for it.
             TypeError: it is no prompt.
         """
-        if self.control == "joint" and prompt is not None and getattr(self, "prompt", 0) is None:
+        if self.control == "joint" and prompt is not None and not self._made_with_prompt:
             raise ValueError("joint control was made without a prompt; give one to make() instead")
         for name in names_in(prompt):
             if name not in self.task.prompts:
-                known = ", ".join(self.task.prompts) or "none"
-                task = type(self.task).__name__
-                raise ValueError(f"unknown prompt {name!r} for task {task}; known: {known}")
+                raise ValueError(self._unknown_prompt(name))
         self._prompt = own_copy(prompt)
         self.prompt = prompt
 
@@ -314,7 +324,13 @@ class TaskTokenVectorEnv(VectorEnv):
             return self.bfm.pd_target(action)
 
     def _task_prompt(self, name: str, state: BodyState) -> Targets:
+        if name not in self.task.prompts:
+            raise ValueError(self._unknown_prompt(name))
         return self.task.build_prompt(name, state, self.goal)
+
+    def _unknown_prompt(self, name: str) -> str:
+        known = ", ".join(self.task.prompts) or "none"
+        return f"unknown prompt {name!r} for task {type(self.task).__name__}; known: {known}"
 
     def _checked(self, actions: np.ndarray) -> Tensor:
         actions = np.asarray(actions, dtype=np.float32)
@@ -371,7 +387,7 @@ class TaskTokenVectorEnv(VectorEnv):
             qpos = self.perturber.begin_episodes(ids, qpos)
         self.simulator.reset(ids, qpos, qvel)
         self.inputs.restart(ids, self.simulator.state, past)
-        self.steps[ids] = 0
+        self.steps = self.steps.index_fill(0, ids, 0)  # goals may hold the old ones
         self.outcomes.restart(ids)
         fresh = self.task.sample_goal(self.simulator.state[ids], None, self.start_generator)
         self._write_goal(ids, fresh)
@@ -388,9 +404,9 @@ class TaskTokenVectorEnv(VectorEnv):
         return *sample_start_states(count, generator, self.humanoid, self.start), past
 
     def _goals_left(self) -> Tensor:
-        """Measured goals to come; unknown, so none, without a time limit of our own."""
+        """The goal of now and those to come; these are unknown without a time limit of our own."""
         if self.max_steps is None:
-            return torch.zeros((), dtype=torch.long)
+            return torch.ones((), dtype=torch.long)
         return self.task.goals_left(self.goal, self.max_steps)
 
     def _renew_goals(self, over: Tensor) -> None:
@@ -460,8 +476,8 @@ class TaskTokenVectorEnv(VectorEnv):
             "start_generator": self.start_generator.get_state(),
             "goal_generator": self.goal_generator.get_state(),
             "steps": self.steps.clone(),
-            "goal": dict(self.goal),
-            "conditions": dict(self.conditions),
+            "goal": {key: value.clone() for key, value in self.goal.items()},
+            "conditions": {key: value.clone() for key, value in self.conditions.items()},
             "outcomes": self.outcomes.get_state(),
             "prompt": [schedule.current for schedule in schedules_in(self._prompt)],
         }
@@ -470,10 +486,12 @@ class TaskTokenVectorEnv(VectorEnv):
         """Continue exactly where :meth:`get_state` was taken.
 
         Raises:
-            ValueError: it was taken with another ``num_envs``, model or perturbations.
+            ValueError: it was taken with another ``num_envs``, task, model or perturbations;
+                nothing has changed then.
         """
+        self._check_fits(saved)
         if self.perturber is not None:
-            self.perturber.set_state(saved.get("perturber", {"values": {}}))
+            self.perturber.set_state(saved["perturber"])
         self.simulator.set_state(saved["physics"].numpy())
         self.inputs.set_state(saved["inputs"])
         self.start_generator.set_state(saved["start_generator"])
@@ -488,6 +506,18 @@ class TaskTokenVectorEnv(VectorEnv):
         remembered = saved.get("prompt", ())
         for schedule, current in zip(schedules_in(self._prompt), remembered, strict=False):
             schedule.current = current.clone()
+
+    def _check_fits(self, saved: dict[str, Any]) -> None:
+        own, rows = set(self.goal), len(saved["steps"])
+        if rows != self.num_envs:
+            what = f"num_envs={rows}, this environment has {self.num_envs}"
+        elif own and saved["goal"] and own != set(saved["goal"]):
+            what = f"another task: its goals have {', '.join(sorted(saved['goal']))}"
+        elif ("perturber" in saved) != (self.perturber is not None):
+            what = f"perturbations {'on' if 'perturber' in saved else 'off'}"
+        else:
+            return
+        raise ValueError(f"state does not fit: it was saved with {what}")
 
 
 def _build_clip(humanoid: Humanoid, start: str, path: str | None) -> ClipStarts | None:

@@ -28,7 +28,7 @@ from tt_gym.text import captions
 from tt_gym.text.captions import NAMES
 
 _GRAVITY = 9.81  # m/s^2
-_PACE, _FLIGHT_S = (0.95, 1.02), (0.36, 0.5)
+_PACE, _FLIGHT_S = (0.95, 1.02), (0.24, 0.38)
 _RUN_UP_STEPS, _STEPS_AFTER, _LEAPS = (3, 6), 4, 2
 _STANCE = 7  # frames in which the root sinks and rises for a push, and again after the landing
 JUMP = "jump"

@@ -312,7 +312,9 @@ class MujocoCpu:
         self.state = self._read_state()
 
     def data(self, index: int, reuse: mujoco.MjData | None = None) -> mujoco.MjData:
-        """One environment's ``MjData``, for rendering."""
+        """One environment's ``MjData``, for rendering; :attr:`model` takes its terrain."""
+        if self.terrain is not None:
+            self.model.geom(TERRAIN).dataid = int(self._level[index])
         return self._batch.get_data(index, reuse)
 
     def _too_fast(self) -> np.ndarray:

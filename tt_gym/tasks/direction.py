@@ -17,9 +17,9 @@ from tt_gym.tasks.task import (
     FAR_STEPS,
     NEAR_STEPS,
     Goal,
+    Task,
     Transition,
     check_parameters,
-    fallen,
     walking_targets,
 )
 
@@ -28,7 +28,7 @@ PAPER_SPEED_RANGE = (1.2, 6.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class Direction:
+class Direction(Task):
     """Move along a direction ``d`` at a speed ``v*``; both change every ``interval_steps``.
 
     Observation (3): ``d`` in the heading frame (2), ``v*`` in m/s (1).
@@ -110,22 +110,14 @@ class Direction:
             "end": start + self.interval_steps,
         }
 
-    def sample_objects(self, state: BodyState, generator: torch.Generator) -> Tensor:
-        """No objects."""
-        return torch.zeros(len(state.pos), 0, 7)
-
-    def advance_goal(self, transition: Transition, goal: Goal) -> Goal:
-        """Goals do not change while they last."""
-        return goal
-
     def goal_is_over(self, goal: Goal, steps: Tensor) -> Tensor:
         """After ``interval_steps``."""
         return steps >= goal["end"]
 
     def goals_left(self, goal: Goal, max_steps: int) -> Tensor:
-        """Goals still to come that would be measured in an episode of ``max_steps``, (N,) long."""
+        """The goal of now and those to come that ``max_steps`` leave time to measure, (N,) long."""
         # a goal is drawn after the step in which it begins: it is measured in the next one at best
-        room = max_steps - max(self.grace_steps, 1) - goal["end"]
+        room = max_steps - max(self.grace_steps, 1) - goal["start"]
         return (room // self.interval_steps + 1).clamp(min=0)
 
     def observe(self, state: BodyState, goal: Goal) -> Tensor:
@@ -150,10 +142,6 @@ class Direction:
         """Measured after the grace period; good within the tolerance."""
         measured = transition.steps >= goal["start"] + self.grace_steps
         return measured, self._speed_error(transition, goal).abs() <= self.tolerance
-
-    def terminated(self, transition: Transition, goal: Goal, humanoid: Humanoid) -> Tensor:
-        """A fall."""
-        return fallen(transition, humanoid)
 
     def metrics(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
         """``speed_error``: relative, absolute value."""

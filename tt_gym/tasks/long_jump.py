@@ -12,7 +12,7 @@ from tt_gym import rotations
 from tt_gym.bfm.targets import Targets, heading_speed_targets
 from tt_gym.humanoids import DEEPMIMIC, Humanoid
 from tt_gym.simulation.state import BodyState, BoxObject
-from tt_gym.tasks.task import Goal, Transition, check_parameters, is_low, not_feet
+from tt_gym.tasks.task import Goal, Task, Transition, check_parameters, is_low, not_feet
 
 PAPER_RUN_UP = 20.0
 """Run-up of the paper, m: 2 m/s from the first step on to be there in 10 s."""
@@ -22,7 +22,7 @@ _LOOK_AHEAD = 2.0  # m: a prompted run turns towards the middle of the track tha
 
 
 @dataclasses.dataclass(frozen=True)
-class LongJump:
+class LongJump(Task):
     """Run along a track, take off before a line and land beyond it.
 
     The track begins at the root's first position and runs along its first heading; ``x`` is the
@@ -86,10 +86,6 @@ class LongJump:
             "length": torch.zeros(len(origin)),
         }
 
-    def sample_objects(self, state: BodyState, generator: torch.Generator) -> Tensor:
-        """No objects."""
-        return torch.zeros(len(state.pos), 0, 7)
-
     def advance_goal(self, transition: Transition, goal: Goal) -> Goal:
         """Remember the landing: its step, counted from 1, and the length of the jump."""
         state = transition.after
@@ -102,14 +98,6 @@ class LongJump:
             "landing_step": torch.where(now, transition.steps, goal["landing_step"]),
             "length": torch.where(now, beyond.mean(dim=-1), goal["length"]),
         }
-
-    def goal_is_over(self, goal: Goal, steps: Tensor) -> Tensor:
-        """Never: one jump per episode."""
-        return torch.zeros_like(steps, dtype=torch.bool)
-
-    def goals_left(self, goal: Goal, max_steps: int) -> Tensor:
-        """None."""
-        return torch.zeros((), dtype=torch.long)
 
     def observe(self, state: BodyState, goal: Goal) -> Tensor:
         """(N, 4)."""

@@ -13,7 +13,7 @@ from tt_gym import rotations
 from tt_gym.bfm.targets import TARGET_STEPS, Targets, heading_speed_targets, hidden_targets
 from tt_gym.humanoids import DEEPMIMIC, Humanoid
 from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject
-from tt_gym.tasks.task import Goal, Transition, check_parameters, fallen, position_targets
+from tt_gym.tasks.task import Goal, Task, Transition, check_parameters, fallen, position_targets
 
 PAPER_MAX_SPEED = 5.0
 """Largest speed of the paper's paths, m/s; the default is what the shipped clips cover."""
@@ -33,7 +33,7 @@ _STANDING = 0.2  # m/s
 
 
 @dataclasses.dataclass(frozen=True)
-class PathFollowing:
+class PathFollowing(Task):
     """The head follows a point that moves along a path of 10 s and then rests.
 
     Observation (33): where the point will be in 0, 0.5, ..., 5 s, relative to the head, in the
@@ -134,23 +134,11 @@ class PathFollowing:
         vertices = torch.cat((plane, heights.unsqueeze(-1)), dim=-1)
         return torch.cat((start.unsqueeze(1), vertices), dim=1)
 
-    def sample_objects(self, state: BodyState, generator: torch.Generator) -> Tensor:
-        """No objects."""
-        return torch.zeros(len(state.pos), 0, 7)
-
     def advance_goal(self, transition: Transition, goal: Goal) -> Goal:
         """The point moves on."""
         time_s = CONTROL_DT * transition.steps.unsqueeze(-1)
         target = position_at(goal["path"], time_s).squeeze(1)
         return {**goal, "target": target, "steps": transition.steps}
-
-    def goal_is_over(self, goal: Goal, steps: Tensor) -> Tensor:
-        """Never: one path per episode."""
-        return torch.zeros_like(steps, dtype=torch.bool)
-
-    def goals_left(self, goal: Goal, max_steps: int) -> Tensor:
-        """None."""
-        return torch.zeros((), dtype=torch.long)
 
     def observe(self, state: BodyState, goal: Goal) -> Tensor:
         """(N, 33)."""

@@ -12,7 +12,7 @@ from tt_gym import rotations
 from tt_gym.bfm.targets import Targets, hidden_targets
 from tt_gym.humanoids import DEEPMIMIC, Humanoid
 from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject
-from tt_gym.tasks.task import Goal, Transition, check_parameters, fallen, position_targets
+from tt_gym.tasks.task import Goal, Task, Transition, check_parameters, position_targets
 
 PAPER_SIDE = 0.75
 """Goals of the paper lie in a square of twice this side around the root, m."""
@@ -22,7 +22,7 @@ _EARLY_STEPS, _HOLD_STEPS = 10, 3  # of the joint conditioning, control steps
 
 
 @dataclasses.dataclass(frozen=True)
-class Reach:
+class Reach(Task):
     """Bring the right hand to a point ``g``, which moves now and then.
 
     Observation (3): ``g`` relative to the root, in the heading frame, m.
@@ -91,10 +91,6 @@ class Reach:
         lasts = torch.randint(shortest, longest + 1, (count,), generator=generator)
         return {"target": target, "start": start, "end": start + lasts, "steps": start.clone()}
 
-    def sample_objects(self, state: BodyState, generator: torch.Generator) -> Tensor:
-        """No objects."""
-        return torch.zeros(len(state.pos), 0, 7)
-
     def advance_goal(self, transition: Transition, goal: Goal) -> Goal:
         """Only the clock moves on."""
         return {**goal, "steps": transition.steps}
@@ -104,9 +100,10 @@ class Reach:
         return steps >= goal["end"]
 
     def goals_left(self, goal: Goal, max_steps: int) -> Tensor:
-        """Goals to come that are sure to be measured, each lasting as long as it may, (N,) long."""
-        room = max_steps - self.grace_steps - 1 - goal["end"]
-        return (room // self.interval_steps[1] + 1).clamp(min=0)
+        """The goal of now and those to come, each lasting as long as it may, (N,) long."""
+        latest = max_steps - self.grace_steps - 1  # that a goal may begin and still be measured
+        to_come = ((latest - goal["end"]) // self.interval_steps[1] + 1).clamp(min=0)
+        return (goal["start"] <= latest) + to_come
 
     def observe(self, state: BodyState, goal: Goal) -> Tensor:
         """(N, 3)."""
@@ -122,10 +119,6 @@ class Reach:
         """Measured after the grace period; good within the tolerance."""
         measured = transition.steps > goal["start"] + self.grace_steps
         return measured, self._hand_distance(transition.after, goal) <= self.tolerance
-
-    def terminated(self, transition: Transition, goal: Goal, humanoid: Humanoid) -> Tensor:
-        """A fall."""
-        return fallen(transition, humanoid)
 
     def metrics(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
         """``hand_distance`` to the goal, m."""

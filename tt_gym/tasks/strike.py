@@ -17,6 +17,7 @@ from tt_gym.tasks.task import (
     FAR_STEPS,
     NEAR_STEPS,
     Goal,
+    Task,
     Transition,
     check_parameters,
     fallen,
@@ -28,7 +29,7 @@ _PROMPT_DISTANCE = 2.0  # m, of head and box, from which on joint conditioning s
 
 
 @dataclasses.dataclass(frozen=True)
-class Strike:
+class Strike(Task):
     """Knock over a standing box of 8.64 kg.
 
     Observation (15): box position relative to the root in the heading frame, its z entry replaced
@@ -99,14 +100,6 @@ class Strike:
     def advance_goal(self, transition: Transition, goal: Goal) -> Goal:
         """The box is the goal and moves by itself."""
         return goal
-
-    def goal_is_over(self, goal: Goal, steps: Tensor) -> Tensor:
-        """Never: one box per episode."""
-        return torch.zeros_like(steps, dtype=torch.bool)
-
-    def goals_left(self, goal: Goal, max_steps: int) -> Tensor:
-        """None."""
-        return torch.zeros((), dtype=torch.long)
 
     def observe(self, state: BodyState, goal: Goal) -> Tensor:
         """(N, 15)."""

@@ -99,8 +99,8 @@ class Task(Protocol):
         return torch.zeros_like(steps, dtype=torch.bool)
 
     def goals_left(self, goal: Goal, max_steps: int) -> Tensor:
-        """Goals still to come that would be measured in an episode of ``max_steps``."""
-        return torch.zeros((), dtype=torch.long)
+        """The goal of now and those to come, as far as ``max_steps`` let them be measured."""
+        return torch.ones((), dtype=torch.long)
 
     @abc.abstractmethod
     def observe(self, state: BodyState, goal: Goal) -> Tensor:
