@@ -22,7 +22,8 @@ from tt_gym.bfm.pretrained_model import load_bfm
 from tt_gym.bfm.prompts import Text, Together
 from tt_gym.bfm.targets import TARGETS
 from tt_gym.checkpoint import CheckpointError
-from tt_gym.tokens import TokenEncoder, load_token
+from tt_gym.command_line import natural, quoted
+from tt_gym.tokens import TokenEncoder, load_token, shipped_tokens
 
 
 class Actor(Protocol):
@@ -59,6 +60,17 @@ class Choice:
     label: str
 
 
+class Settings(StoreDict):
+    """rl-zoo3's ``KEY:VALUE``, where plain words need no quotes."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        """See :class:`argparse.Action`."""
+        try:
+            super().__call__(parser, namespace, [quoted(text) for text in values], option_string)
+        except (ValueError, NameError, SyntaxError, TypeError) as error:
+            parser.error(f"--env-kwargs {' '.join(values)}: {error}")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that say who acts and where, for :func:`choose`."""
     parser.add_argument("--env", required=True, help="registered id")
@@ -79,9 +91,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="falls, illegal hits and landings end episodes, as in training",
     )
-    parser.add_argument("--env-kwargs", nargs="+", action=StoreDict, metavar="KEY:VALUE")
+    parser.add_argument("--env-kwargs", nargs="+", action=Settings, metavar="KEY:VALUE")
     add_packages_argument(parser)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=natural, default=0)
 
 
 def add_packages_argument(parser: argparse.ArgumentParser) -> None:
@@ -142,6 +154,11 @@ def _without_words(args: argparse.Namespace) -> Choice:
     if args.token == "none" or control == "prompt":
         label = f"no token, prompt {own.get('prompt')}"
         return Choice(None, {"control": "prompt", **_given(own)}, label)
+    if args.token is None and task not in shipped_tokens():
+        raise ValueError(
+            f"no token is shipped for {args.env}: give --token FILE, --policy RUN_DIR, or "
+            "--token none with a --prompt"
+        )
     name = args.token or task
     encoder = load_token(name, bfm=bfm)
     assert encoder.metadata is not None

@@ -22,6 +22,7 @@ from agents.evaluate import evaluate
 from agents.resume import TOKEN_FILE
 from agents.train import train
 from tt_gym.checkpoint import CheckpointError
+from tt_gym.command_line import natural, positive
 from tt_gym.tokens import TokenEncoder, load_token, shipped_tokens
 
 TRAINED_ENV = "TTStrike-v0"
@@ -163,9 +164,9 @@ def prompt_of(encoder: TokenEncoder) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m agents.demo", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=6.0, help="training time of the token")
+    parser.add_argument("--minutes", type=positive, default=6.0, help="training time of the token")
     parser.add_argument("--output", type=Path, default=Path("runs/demo"))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=natural, default=0)
     parser.add_argument("--bfm", help="file of the frozen model (default: the shipped one)")
     parser.add_argument("--quick", action="store_true", help="a few thousand steps, short videos")
     args = parser.parse_args(arguments)

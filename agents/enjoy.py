@@ -19,6 +19,7 @@ import numpy as np
 from agents.actors import Actor, add_arguments, choose
 from agents.viewer import DisplayError, watch
 from tt_gym.checkpoint import CheckpointError
+from tt_gym.command_line import count
 from tt_gym.envs.rendering import FACING_LENGTH, RenderingError
 from tt_gym.tasks import Goal
 
@@ -54,12 +55,14 @@ def film(
         The file written.
 
     Raises:
-        ValueError: another suffix or ``num_envs``.
+        ValueError: another suffix or ``num_envs``, or no episodes.
     """
     if output.suffix not in FORMATS:
         raise ValueError(f"output must end in {' or '.join(FORMATS)}, got {str(output)!r}")
     if not 1 <= num_envs <= _MAX_ENVS:
         raise ValueError(f"num_envs must be 1 to {_MAX_ENVS}, got {num_envs}")
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1, got {episodes}")
     output.parent.mkdir(parents=True, exist_ok=True)
     env: Any = gymnasium.make_vec(env_id, num_envs=num_envs, render_mode="rgb_array", **env_kwargs)
     try:
@@ -197,7 +200,7 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m agents.enjoy", description="Film or watch a token in action."
     )
     add_arguments(parser)
-    parser.add_argument("--episodes", type=int, default=1)
+    parser.add_argument("--episodes", type=count, default=1)
     parser.add_argument("--num-envs", type=int, default=1, help="1 to 9, shown in a grid")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--output", type=Path, help="*.mp4 or *.gif (default: ENV.mp4)")

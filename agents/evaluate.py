@@ -154,6 +154,8 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     try:
         settings = perturb_option.parse(args.perturb)
+        if args.json is not None and args.json.is_dir():
+            raise ValueError(f"--json must name a file, got the folder {args.json}")
         if args.plot is not None:
             _check_plot(args.plot, settings)
         choice = choose(args)

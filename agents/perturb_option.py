@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
 import numpy as np
 
-from tt_gym.envs.perturbations import build_perturbations
+from tt_gym.envs.perturbations import Perturbations, build_perturbations
 
+_MOST = 1000  # values of a span
 _FORM = "NAME=VALUE or NAME=LOW:HIGH:COUNT"
 
 Setting = dict[str, float]
@@ -66,10 +68,11 @@ def _numbers(value: str, text: str) -> list[float]:
         if not others:
             return [_plain(low)]
         high, count = others
-        if count < 2 or count != int(count):
+        if not (2 <= count <= _MOST and count == int(count) and np.isfinite([low, high]).all()):
             raise ValueError
     except ValueError:
-        raise ValueError(f"--perturb takes {_FORM} with COUNT > 1, got {text!r}") from None
+        what = f"{_FORM} with COUNT from 2 to {_MOST}"
+        raise ValueError(f"--perturb takes {what}, got {text!r}") from None
     return [_plain(number) for number in np.linspace(low, high, int(count)).tolist()]
 
 
@@ -101,8 +104,15 @@ def varied(settings: list[Setting]) -> str:
 
 
 def perturbed(env_kwargs: dict[str, Any], setting: Setting) -> dict[str, Any]:
-    """Settings of an environment with further perturbations."""
+    """Settings of an environment with further perturbations.
+
+    Raises:
+        ValueError: those that it has are none.
+    """
     if not setting:
         return env_kwargs
     given = env_kwargs.get("perturbations") or {}
+    build_perturbations(given)
+    if isinstance(given, Perturbations):
+        given = dataclasses.asdict(given)
     return {**env_kwargs, "perturbations": {**given, **setting}}

@@ -17,6 +17,7 @@ import tt_gym
 from agents.actors import Choice, add_arguments, choose
 from agents.evaluate import evaluate
 from tt_gym.checkpoint import CheckpointError
+from tt_gym.command_line import natural
 from tt_gym.documents import write_table
 from tt_gym.names import unknown
 from tt_gym.tokens import TokenMetadata, load, shipped_tokens
@@ -129,7 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
     known = shipped_tokens()
     parser.add_argument("--tokens", nargs="+", default=known, metavar="NAME", help=", ".join(known))
     parser.add_argument("--episodes", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=natural, default=0)
     parser.add_argument("--num-envs", type=int, default=64)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
     parser.add_argument(

@@ -23,10 +23,13 @@ import tt_gym  # noqa: F401  registers the environments
 import zoo_configs
 from agents.actors import add_packages_argument, import_packages
 from agents.algorithms import ALGOS, is_resumable
-from agents.zoo import ARGUMENTS_FILE, RunOptions, TaskTokenExperiments
+from agents.zoo import ARGUMENTS_FILE, RunOptions, SetupError, TaskTokenExperiments
 from tt_gym.checkpoint import CheckpointError
+from tt_gym.command_line import count, quoted
 
 CONFIG_FOLDER = Path(zoo_configs.__file__).parent
+CONFIGURED = [name for name in ALGOS if (CONFIG_FOLDER / f"{name}.yml").exists()]
+"""Algorithms with hyper-parameters of ours."""
 DEFAULTS = (
     *("--log-folder", "runs"),
     *("--seed", "0"),
@@ -66,7 +69,12 @@ def train(arguments: list[str]) -> Path:
     if own.env not in gymnasium.registry:
         parser.error(f"unknown --env {own.env!r}; known: {', '.join(_known_ids())}")
     if own.algo not in ALGOS:
-        parser.error(f"unknown --algo {own.algo!r}; known: {', '.join(ALGOS)}")
+        parser.error(f"unknown --algo {own.algo!r}; known: {', '.join(CONFIGURED)}")
+    if own.algo not in CONFIGURED and "--conf-file" not in " ".join(others):
+        parser.error(
+            f"--algo {own.algo} needs a --conf-file with its hyper-parameters; "
+            f"there are some for {', '.join(CONFIGURED)}"
+        )
     if not is_resumable(own.algo) and (own.resume or own.max_minutes):
         option = "--resume" if own.resume else "--max-minutes"
         known = ", ".join(name for name in ALGOS if is_resumable(name))
@@ -79,7 +87,11 @@ def train(arguments: list[str]) -> Path:
         video_every=own.video_every,
     )
     named = ["--algo", own.algo, "--env", own.env, "--gym-packages", "tt_gym", *own.gym_packages]
-    settings = [*own.env_kwargs, *([] if own.bfm is None else [f"bfm:{own.bfm!r}"])]
+    try:
+        settings = [quoted(setting) for setting in own.env_kwargs]
+    except ValueError as error:
+        parser.error(str(error))
+    settings += [*([] if own.bfm is None else [f"bfm:{own.bfm!r}"])]
     if settings:
         others += ["--env-kwargs", *settings]
     return _run_zoo([*_defaults(own.algo), *named, *others], options)
@@ -105,16 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--max-minutes", type=float, help="stop after this training time in all")
     parser.add_argument(
-        "--video-every", type=_positive, metavar="STEPS", help="steps between videos in TensorBoard"
+        "--video-every", type=count, metavar="STEPS", help="steps between videos in TensorBoard"
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(float(text))
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value
 
 
 def _arguments_of(run_dir: Path) -> list[str]:
@@ -170,7 +175,7 @@ def main() -> None:
         rl_zoo3.train.train()
     try:
         run_dir = train(sys.argv[1:])
-    except CheckpointError as error:
+    except (CheckpointError, SetupError) as error:
         raise SystemExit(f"agents.train: {error}") from error
     if not (run_dir / ARGUMENTS_FILE).exists():  # a search trains, but it is no run
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shlex
@@ -44,6 +45,10 @@ class RunOptions:
     checkpoint_every: int = 20
     max_minutes: float | None = None
     video_every: int | None = None
+
+
+class SetupError(ValueError):
+    """A training that cannot begin; the text says why."""
 
 
 class TaskTokenExperiments(ExperimentManager):
@@ -146,8 +151,18 @@ class TaskTokenExperiments(ExperimentManager):
             self.callbacks.append(self.run)
 
     def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
-        """Build the model and bring it to where the run to resume was."""
-        results = super().setup_experiment()
+        """Build the model and bring it to where the run to resume was.
+
+        Raises:
+            SetupError: hyper-parameters or environment settings that cannot be used.
+        """
+        try:
+            results = super().setup_experiment()
+        except (ValueError, TypeError, OSError) as error:
+            for folder in (Path(self.params_path), self.run_dir):
+                with contextlib.suppress(OSError):  # not empty, or not made yet
+                    folder.rmdir()
+            raise SetupError(str(error)) from error
         if results is None:
             return None
         model, hyperparams = results

@@ -219,9 +219,9 @@ def test_a_step_before_the_first_reset_is_refused(bfm):
         env.step(np.zeros(env.action_space.shape, np.float32))
 
 
-@pytest.mark.parametrize("limit", [0, -2])
+@pytest.mark.parametrize("limit", [0, -2, 1.5])
 def test_a_time_limit_that_is_none_is_refused(bfm, limit):
-    with pytest.raises(ValueError, match=f"max_episode_steps must be at least 1.*got {limit}"):
+    with pytest.raises(ValueError, match=f"max_episode_steps must be whole and at least 1.*got {limit}"):
         make_batch(IDS[0], bfm, max_episode_steps=limit)
 
 
@@ -466,10 +466,17 @@ def test_where_autoreset_is_off_a_mask_says_who_restarts(env_id, bfm):
     assert not np.array_equal(after["state"][1], observations["state"][1])
 
 
-@pytest.mark.parametrize("mask", [np.zeros(NUM_ENVS, bool), np.ones(2, bool)])
-def test_a_mask_of_nobody_or_of_another_size_is_refused(bfm, mask):
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.zeros(NUM_ENVS, bool), "reset_mask must have a True"),
+        (np.ones(2, bool), r"reset_mask must be \(3,\) bool"),
+        (np.array([0, 2, 2]), r"reset_mask must be \(3,\) bool"),
+    ],
+)
+def test_a_mask_of_nobody_of_another_size_or_of_numbers_is_refused(bfm, mask, message):
     env = make_batch(IDS[0], bfm, autoreset=False)
-    with pytest.raises(ValueError, match=r"reset_mask must be \(3,\) bool with a True"):
+    with pytest.raises(ValueError, match=message):
         env.reset(options={"reset_mask": mask})
 
 
@@ -588,7 +595,14 @@ def test_a_batch_of_nobody_is_refused(bfm, num_envs):
         ({"prompt": "jump"}, "unknown prompt 'jump' for task Direction; known: heading_speed"),
         ({"render_mode": "human"}, "unknown render_mode 'human'"),
         ({"sped_range": (1, 2)}, "'sped_range'; did you mean 'speed_range'"),
-        ({"speed_range": (2.0, 1.0)}, r"parameter speed_range=\(2.0, 1.0\) is not allowed"),
+        ({"speed_range": (2.0, 1.0)}, r"parameter speed_range=\(2.0, 1.0\) must be in rising"),
+        ({"speed_weight": -1.0}, "parameter speed_weight=-1.0 must be at least 0"),
+        ({"stop_probability": 2.0}, "parameter stop_probability=2.0 must be at most 1"),
+        ({"grace_steps": 500}, "parameter interval_steps=199 must be more than grace_steps=500"),
+        ({"preset": 5}, "unknown preset 5"),
+        ({"autoreset": "no"}, "autoreset must be True or False, got 'no'"),
+        ({"early_termination": "False"}, "early_termination must be True or False"),
+        ({"num_threads": -1}, "num_threads must be a whole number from 0 on, got -1"),
         ({"task": "directoin"}, "unknown task 'directoin'; did you mean 'direction'"),
     ],
 )

@@ -18,6 +18,7 @@ from agents.evaluate import evaluate, main
 from agents.statistics import Judged, breakdown, round_width, wilson_interval
 from tt_gym.bfm.prompts import Text, Together
 from tt_gym.checkpoint import CheckpointError
+from tt_gym.command_line import quoted
 from tt_gym.tasks import TASKS, build_task
 
 IDS = tuple(sorted(name for name in gymnasium.registry if name.startswith("TT")))
@@ -181,9 +182,11 @@ def test_perturb_options_are_settings(texts, settings):
     [
         ("friction", "takes NAME=VALUE or NAME=LOW:HIGH:COUNT, each name once, got 'friction'"),
         ("friction=0.4,friction=0.5", "each name once"),
-        ("friction=low", "with COUNT > 1, got 'friction=low'"),
-        ("friction=0.1:0.5", "with COUNT > 1"),
-        ("friction=0.1:0.5:1", "with COUNT > 1"),
+        ("friction=low", "with COUNT from 2 to 1000, got 'friction=low'"),
+        ("friction=0.1:0.5", "with COUNT from 2"),
+        ("friction=0.1:0.5:1", "with COUNT from 2"),
+        ("friction=0.1:1:inf", "with COUNT from 2"),
+        ("friction=0.1:1:1e12", "with COUNT from 2"),
         ("friction=0:1:3,gravity=1:2:3", "one span at a time"),
         ("fricton=0.4", "unknown perturbation 'fricton'; did you mean 'friction'"),
         ("friction=-1", "friction must be a number from 0 to 10"),
@@ -259,8 +262,36 @@ def test_single_settings_win_over_what_a_token_was_trained_with(other_bfm):
     assert choice_of(*shipped).env_kwargs["prompt"] == "heading_speed"
     with pytest.raises(CheckpointError, match="made for the frozen model"):
         choice_of(*shipped, "--env-kwargs", f"bfm:'{other_bfm}'")
+    with pytest.raises(ValueError, match="no token is shipped for TTLongJump-v0: give --token"):
+        choice_of("--env", "TTLongJump-v0")
     with pytest.raises(ValueError, match="--token goes with neither"):
         choice_of(*shipped, "--env-kwargs", "control:'prompt'")
+
+
+@pytest.mark.parametrize(
+    ("setting", "read"),
+    [
+        ("prompt:heading_speed", "prompt:'heading_speed'"),
+        ("prompt:'heading_speed'", "prompt:'heading_speed'"),
+        ("bfm:runs/last.ckpt", "bfm:'runs/last.ckpt'"),
+        ("prompt:None", "prompt:None"),
+        ("speed_range:(1.0, 2.0)", "speed_range:(1.0, 2.0)"),
+        ("perturbations:dict(gravity=1.5)", "perturbations:dict(gravity=1.5)"),
+    ],
+)
+def test_plain_words_in_settings_need_no_quotes(setting, read):
+    assert quoted(setting) == read
+
+
+def test_a_setting_without_a_value_ends_in_one_line(capsys):
+    with pytest.raises(SystemExit):
+        main([*SHORT[:-1], "max_episode_steps"])
+    assert "--env-kwargs takes KEY:VALUE, got 'max_episode_steps'" in capsys.readouterr().err
+
+
+def test_a_folder_is_no_file_for_results(tmp_path):
+    with pytest.raises(SystemExit, match="--json must name a file, got the folder"):
+        main([*SHORT, "--json", str(tmp_path)])
 
 
 def test_several_values_give_a_row_each_and_a_curve(tmp_path, capsys):

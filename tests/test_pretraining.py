@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from tt_gym import rotations
 from tt_gym.bfm.maskedmimic import MaskedMimic
-from tt_gym.bfm.pretrained_model import SHIPPED, load_bfm
+from tt_gym.bfm.pretrained_model import SHIPPED, load_bfm, save_bfm
 from tt_gym.bfm.targets import TARGET_STEPS, TEXT
 from tt_gym.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from tt_gym.humanoids import DEEPMIMIC
@@ -443,11 +444,34 @@ def test_every_clip_has_its_teacher(tiny_tracker):
     assert not torch.equal(one(observation), other(observation))
 
 
-def test_an_expert_needs_clips(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["distill", "--expert", "tracker.safetensors"])
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        (distill, "--expert tracker.safetensors", "--expert needs a tracker and at least one"),
+        (distill, "--minutes -1", "--minutes: must be a number above 0, got -1"),
+        (tracker, "--steps 0", "--steps: must be a number above 0, got 0"),
+        (tracker, "--sigma nan", "--sigma: must be a number above 0, got nan"),
+        (tracker, "--kl-range 0.06 0.03", "--kl-range must be in rising order"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_written(
+    command, options, message, monkeypatch, capsys, tmp_path
+):
+    given = [command.__name__, "--run-dir", str(tmp_path / "run"), *options.split()]
+    monkeypatch.setattr(sys, "argv", given)
     with pytest.raises(SystemExit):
-        distill.main()
-    assert "--expert needs a tracker and at least one clip" in capsys.readouterr().err
+        command.main()
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", [tracker, distill, report])
+def test_a_clip_that_is_not_there_ends_in_one_line(command, monkeypatch, tiny_tracker, tmp_path):
+    options = ["--tracker", str(tiny_tracker)] if command is not tracker else []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["command", "--clips", "gone.npz", *options])
+    with pytest.raises(SystemExit, match=r"^\w+: .*gone\.npz"):
+        command.main()
 
 
 def test_made_clips_show_what_they_are_on_their_way_to():
@@ -783,8 +807,17 @@ def test_the_mean_of_two_models_lies_between_them(other_bfm, bfm, tmp_path, caps
         assert torch.equal(mean[name], other[name])
 
 
+def test_a_model_of_nothing_but_nan_is_refused(bfm, tmp_path):
+    broken = copy.deepcopy(load_bfm(bfm))
+    broken.decoder[0].bias[0] = torch.nan
+    path = tmp_path / "broken.safetensors"
+    save_bfm(broken, path)
+    with pytest.raises(CheckpointError, match=r"tensor decoder\.0\.bias holds NaN or infinity"):
+        load_bfm(path)
+
+
 def test_a_mean_needs_as_many_positive_shares_as_models(bfm, tmp_path, capsys):
-    for shares in (["1"], ["1", "-1"], ["1", "0"]):
+    for shares in (["1"], ["1", "-1"], ["1", "0"], ["1", "nan"]):
         with pytest.raises(SystemExit):
             main_of_average([bfm, bfm, "--shares", *shares, "--out", str(tmp_path / "x")])
         assert "--shares needs 2 positive numbers" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from tt_gym.bfm.prompts import (
     Rule,
     Schedule,
     TaskPrompt,
+    Text,
     Together,
     after,
     near_object,
@@ -208,6 +209,33 @@ def test_a_rotation_counts_whatever_its_length(env):
     assert torch.equal(long, short)
 
 
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Together(HeadingSpeed(0.0, 1.0)), "Together needs a tuple of prompts"),
+        (lambda: Together(()), "Together needs a tuple of prompts"),
+        (lambda: Together((None,)), "prompt must be a name, a prompt or None, got None"),
+        (lambda: Schedule({"a": 5}, []), "prompt must be a name, a prompt or None, got 5"),
+        (lambda: Schedule({"a": None}, [Rule("a", "a", 1.0)]), "when of a Rule must be a func"),
+    ],
+)
+def test_what_is_no_prompt_is_refused_where_it_is_given(build, message):
+    with pytest.raises(TypeError, match=message):
+        build()
+
+
+def test_words_may_be_an_array_of_their_embedding(env):
+    rows = np.ones(384)
+    assert torch.equal(Text(rows).embedding(), torch.ones(384))
+    with pytest.raises(ValueError, match="Text needs words or an array of their embedding, got 5"):
+        Text(5)
+
+
+def test_nothing_is_near_where_there_is_no_object(env):
+    with pytest.raises(ValueError, match="near_object needs a task with an object"):
+        near_object(1.0)(moment_of(env))
+
+
 class Misspelt:
     """A prompt of somebody's own that asks the task for one it does not have."""
 
@@ -254,6 +282,7 @@ def test_wrong_prompts_are_refused_at_once(bfm, prompt, error, message):
             HeadingSpeed(heading=torch.zeros(2), speed=1.0),
             r"heading must have shape \(\) or \(6,\)",
         ),
+        (HeadingSpeed(heading="north", speed=1.0), "heading must be numbers, got 'north'"),
         (HeadingSpeed(heading=math.nan, speed=1.0), "heading must be finite, got nan"),
         (JointGoal("right_hand", pos=(0, 0, 1)), "unknown body 'right_hand'; known: root, chest"),
         (JointGoal("neck", rot=(0, 0, 0, 0)), r"rot must be quaternions, which are not zero"),

@@ -28,6 +28,7 @@ from agents.algorithms import ALGOS
 from agents.callbacks import Curves
 from agents.train import train
 from agents.vec_env import TaskTokenVecEnv, native_batch
+from agents.zoo import SetupError
 from tt_gym.envs.rendering import RenderingError
 from tt_gym.tokens import load_token
 
@@ -197,7 +198,17 @@ def test_a_policy_with_a_memory_leaves_no_token_and_cannot_be_evaluated(tmp_path
 def test_an_unknown_algorithm_lists_the_known_ones(capsys):
     with pytest.raises(SystemExit):
         train(["--algo", "trop", "--env", IDS[0]])
-    assert "unknown --algo 'trop'; known: a2c, " in capsys.readouterr().err
+    assert "unknown --algo 'trop'; known: ppo, trpo, " in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        train(["--algo", "sac", "--env", IDS[0]])
+    assert "--algo sac needs a --conf-file" in capsys.readouterr().err
+
+
+def test_a_training_that_cannot_begin_says_why_and_leaves_no_folder(tmp_path, bfm):
+    wrong = [*arguments(tmp_path, bfm, "ppo", steps=ROLLOUT), "--env-kwargs", "prompt:hop"]
+    with pytest.raises(SetupError, match="unknown prompt 'hop' for task Direction"):
+        train(wrong)
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith("TT")]
 
 
 # ---- search -------------------------------------------------------------------------------------

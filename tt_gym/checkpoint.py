@@ -60,7 +60,21 @@ def load_checkpoint(path: str | Path, *, kind: str) -> dict[str, Any]:
     found = metadata.get("kind")
     if found != f"tt_gym/{kind}":
         raise CheckpointError(f"{path}: is not a {kind} checkpoint of tt_gym (kind: {found!r})")
-    return _join(json.loads(metadata["content"]), tensors)
+    try:
+        return _join(json.loads(metadata["content"]), tensors)
+    except (KeyError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: damaged: its header does not fit its tensors") from error
+
+
+def check_finite(path: str | Path, weights: dict[str, Tensor]) -> None:
+    """Refuse weights that would act on nothing but NaN.
+
+    Raises:
+        CheckpointError: names the file and the first tensor with NaN or infinity.
+    """
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{path}: tensor {name} holds NaN or infinity")
 
 
 def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tt_gym.bfm.pretrained_model import fingerprint, load_bfm
-from tt_gym.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from tt_gym.checkpoint import CheckpointError, check_finite, load_checkpoint, save_checkpoint
 from tt_gym.names import unknown
 
 SHIPPED_FOLDER = Path(__file__).parent / "trained_tokens"
@@ -131,7 +131,9 @@ class TokenEncoder(nn.Module):
                     f"observation entry {name!r} must have width {width}, got {found}: "
                     "this token was trained for another environment"
                 )
-        parts = [torch.as_tensor(observations[name]) for name in self.config.inputs]
+        parts = [
+            torch.as_tensor(observations[name], dtype=torch.float32) for name in self.config.inputs
+        ]
         return self(torch.cat(parts, dim=-1)).numpy()
 
 
@@ -202,6 +204,7 @@ def load_token(name_or_path: str | Path, *, bfm: str | Path | None = None) -> To
     """
     path = _locate(name_or_path)
     content = load_checkpoint(path, kind=_KIND)
+    check_finite(path, content.get("weights", {}))
     try:
         saved = content["config"]
         config = EncoderConfig(**{**saved, "hidden": tuple(saved["hidden"])})

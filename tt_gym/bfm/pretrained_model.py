@@ -21,7 +21,7 @@ from tt_gym.bfm.maskedmimic import (
 )
 from tt_gym.bfm.targets import TARGET_STEPS, TARGETS, TEXT, target_size
 from tt_gym.bfm.tokens import state_size
-from tt_gym.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from tt_gym.checkpoint import CheckpointError, check_finite, load_checkpoint, save_checkpoint
 from tt_gym.humanoids import Humanoid
 from tt_gym.text.embeddings import EMBEDDING_SIZE
 
@@ -70,6 +70,7 @@ def _load(path: str, changed_ns: int) -> MaskedMimic:
     if changed_ns and is_official(path):
         return load_official(path)
     content = load_checkpoint(path, kind=_KIND)
+    check_finite(path, content.get("weights", {}))
     try:
         model = MaskedMimic(_config(content["config"]))
         model.load_state_dict(content["weights"])

@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -164,7 +165,7 @@ class Text:
             :func:`tt_gym.text.embeddings.embed`.
     """
 
-    wording: str | Tensor
+    wording: str | Tensor | np.ndarray
 
     def __post_init__(self) -> None:
         embedding = self.embedding()
@@ -173,7 +174,13 @@ class Text:
 
     def embedding(self) -> Tensor:
         """(W,) or (N, W)."""
-        return embed(self.wording) if isinstance(self.wording, str) else self.wording.float()
+        if isinstance(self.wording, str):
+            return embed(self.wording)
+        if not isinstance(self.wording, Tensor | np.ndarray):
+            raise ValueError(
+                f"Text needs words or an array of their embedding, got {self.wording!r}"
+            )
+        return torch.as_tensor(self.wording, dtype=torch.float32)
 
     def targets(self, moment: Moment) -> Targets:
         """See :class:`Prompt`."""
@@ -188,9 +195,19 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Together:
-    """Several prompts at once: their tokens side by side."""
+    """Several prompts at once: their tokens side by side.
+
+    Raises:
+        TypeError: they are no tuple of prompts and names.
+    """
 
     prompts: tuple[Prompt | str, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prompts, list | tuple) or not self.prompts:
+            raise TypeError(f"Together needs a tuple of prompts, got {self.prompts!r}")
+        for item in self.prompts:
+            as_prompt(item)
 
     def targets(self, moment: Moment) -> Targets:
         """See :class:`Prompt`."""
@@ -216,6 +233,7 @@ class Schedule:
 
     Raises:
         ValueError: there are no states, or a rule names an unknown one.
+        TypeError: a state has no prompt, or a rule's condition cannot be called.
     """
 
     def __init__(
@@ -233,6 +251,9 @@ class Schedule:
         for name in (start, *(end for rule in rules for end in (rule.source, rule.target))):
             if name not in self.names:
                 raise ValueError(f"unknown state {name!r}; known: {', '.join(self.names)}")
+        for rule in rules:
+            if not callable(rule.when):
+                raise TypeError(f"when of a Rule must be a function of Moment, got {rule.when!r}")
         self.rules, self.start = tuple(rules), self.names.index(start)
         self.current = torch.zeros(0, dtype=torch.long)
         self._asked_at = torch.zeros(0, dtype=torch.long)  # step of the latest change of states
@@ -270,6 +291,8 @@ def near_object(distance_m: float) -> Condition:
     """Where the root is within a horizontal distance of the first object."""
 
     def holds(moment: Moment) -> Tensor:
+        if not moment.state.object_pos.shape[1]:
+            raise ValueError("near_object needs a task with an object, this one has none")
         away = moment.state.object_pos[:, 0, :2] - moment.state.pos[:, 0, :2]
         return away.norm(dim=-1) <= distance_m
 
@@ -282,8 +305,16 @@ def after(time_s: float) -> Condition:
 
 
 def as_prompt(prompt: Prompt | str) -> Prompt:
-    """A prompt, also from the name of one of the task's."""
-    return TaskPrompt(prompt) if isinstance(prompt, str) else prompt
+    """A prompt, also from the name of one of the task's.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(prompt, str):
+        return TaskPrompt(prompt)
+    if isinstance(prompt, type) or not callable(getattr(prompt, "targets", None)):
+        raise TypeError(f"prompt must be a name, a prompt or None, got {prompt!r}")
+    return prompt
 
 
 def own_copy(prompt: Prompt | str | None) -> Prompt | None:
@@ -294,8 +325,6 @@ def own_copy(prompt: Prompt | str | None) -> Prompt | None:
     """
     if prompt is None:
         return None
-    if not isinstance(prompt, str) and not callable(getattr(prompt, "targets", None)):
-        raise TypeError(f"prompt must be a name, a prompt or None, got {prompt!r}")
     return copy.deepcopy(as_prompt(prompt))
 
 
@@ -316,7 +345,10 @@ def schedules_in(prompt: Any) -> list[Schedule]:
 
 
 def _rows(name: str, value: Any, count: int, shape: tuple[int, ...]) -> Tensor:
-    tensor = torch.as_tensor(value, dtype=torch.float32)
+    try:
+        tensor = torch.as_tensor(value, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} must be numbers, got {value!r}") from error
     if tensor.shape not in (shape, (count, *shape)):
         raise ValueError(
             f"{name} must have shape {shape} or {(count, *shape)}, got {tuple(tensor.shape)}"
@@ -336,8 +368,6 @@ def _only_where(targets: Targets, rows: Tensor) -> Targets:
 
 
 def _concatenated(parts: Sequence[Targets]) -> Targets:
-    if not parts:
-        raise ValueError("Together needs at least one prompt")
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(Targets):
         given = [getattr(part, field.name) for part in parts]

@@ -110,6 +110,13 @@ class TaskTokenVectorEnv(VectorEnv):
     ) -> None:
         if control not in get_args(Control):
             raise ValueError(f"unknown control {control!r}; known: {', '.join(get_args(Control))}")
+        flags = {"early_termination": early_termination, "autoreset": autoreset}
+        flags |= {} if self_collision is None else {"self_collision": self_collision}
+        for name, value in flags.items():
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} must be True or False, got {value!r}")
+        if num_threads < 0 or num_threads != int(num_threads):
+            raise ValueError(f"num_threads must be a whole number from 0 on, got {num_threads}")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"unknown render_mode {render_mode!r}; known: 'rgb_array', None")
         perturbed = build_perturbations(perturbations)
@@ -139,9 +146,9 @@ class TaskTokenVectorEnv(VectorEnv):
         self._made_with_prompt = prompt is not None
         self.set_prompt(prompt)
         self.max_steps = None if max_episode_steps == -1 else max_episode_steps
-        if self.max_steps is not None and self.max_steps < 1:
+        if self.max_steps is not None and (self.max_steps < 1 or self.max_steps % 1):
             raise ValueError(
-                f"max_episode_steps must be at least 1, or -1 or None for no limit, "
+                f"max_episode_steps must be whole and at least 1, or -1 or None for no limit, "
                 f"got {max_episode_steps}"
             )
         self.early_termination, self.render_mode, self.autoreset = (
@@ -207,10 +214,10 @@ class TaskTokenVectorEnv(VectorEnv):
         mask = (options or {}).get("reset_mask")
         if mask is None:
             mask = np.ones(self.num_envs, dtype=bool)
-        elif np.shape(mask) != (self.num_envs,) or not np.any(mask):
-            raise ValueError(
-                f"reset_mask must be ({self.num_envs},) bool with a True, got {np.shape(mask)}"
-            )
+        elif np.shape(mask) != (self.num_envs,) or np.asarray(mask).dtype != bool:
+            raise ValueError(f"reset_mask must be ({self.num_envs},) bool, got {mask!r}")
+        elif not np.any(mask):
+            raise ValueError("reset_mask must have a True, all are False")
         self._restart(torch.from_numpy(np.flatnonzero(mask)))
         return self._observe(), {}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,7 +36,11 @@ def average(models: Sequence[MaskedMimic], shares: Sequence[float]) -> MaskedMim
         ValueError: shares that are not positive or of another number.
         CheckpointError: the models have other sizes.
     """
-    if len(shares) != len(models) or not models or min(shares) <= 0.0:
+    if (
+        len(shares) != len(models)
+        or not models
+        or not all(0.0 < share < math.inf for share in shares)
+    ):
         raise ValueError(f"--shares needs {len(models)} positive numbers, got {list(shares)}")
     widest = max(models, key=lambda model: len(model.types))
     if not all(knows_all_of(widest, model) for model in models):

@@ -40,6 +40,7 @@ from tt_gym.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from tt_gym.command_line import one_line_errors, positive
 from tt_gym.humanoids import DEEPMIMIC, Humanoid
 from tt_gym.motions.library import MotionLibrary
 from tt_gym.pretraining.clips import load_clips
@@ -357,6 +358,7 @@ class Distiller:
             "posterior": dict(self.posterior.state_dict()),
             "optimizer": optimizer_state(self.optimizer),
             "round": self.round,
+            "fitted": self.fitted,
             "trained_s": self.trained_s,
             "torch_rng": torch.get_rng_state(),
         }
@@ -381,7 +383,8 @@ class Distiller:
         self.average.load_state_dict(saved.get("average", saved["model"]))
         self.posterior.load_state_dict(saved["posterior"])
         restore_optimizer(self.optimizer, saved["optimizer"])
-        self.round, self.trained_s, self.fitted = saved["round"], saved["trained_s"], True
+        self.round, self.trained_s = saved["round"], saved["trained_s"]
+        self.fitted = saved.get("fitted", True)  # older files were written after it only
         torch.set_rng_state(saved["torch_rng"])
         print(f"continuing {self.checkpoint} after {self.trained_s:.0f} s")
 
@@ -427,37 +430,44 @@ def main() -> None:
         help="another tracker and the clips that it teaches; may be given again",
     )
     parser.add_argument("--run-dir", type=Path, default=Path("runs/distill"))
-    parser.add_argument("--minutes", type=float, default=20.0, help="training time in all")
+    parser.add_argument("--minutes", type=positive, default=20.0, help="training time in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="start from this model instead of from scratch")
     parser.add_argument(
         "--words-only", action="store_true", help="train only the encoder of words of --init"
     )
-    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
+    parser.add_argument("--learning-rate", type=positive, default=LEARNING_RATE)
     parser.add_argument("--simulator", choices=SIMULATORS, default=SIMULATORS[0])
     args = parser.parse_args()
     if args.words_only and args.init is None:
         parser.error("--words-only needs --init")
     if any(len(expert) < 2 for expert in args.expert):
         parser.error("--expert needs a tracker and at least one clip")
-    taught = [(args.tracker, args.clips), *((Path(name), clips) for name, *clips in args.expert)]
-    sets = [load_clips(names) for _, names in taught]
-    teachers = Teachers(
-        *((load_tracker(path), len(clips)) for (path, _), clips in zip(taught, sets, strict=True))
-    )
-    library = MotionLibrary(DEEPMIMIC, [clip for clips in sets for clip in clips])
-    distiller = Distiller(
-        teachers,
-        library,
-        args.run_dir,
-        seed=args.seed,
-        init=args.init,
-        words_only=args.words_only,
-        learning_rate=args.learning_rate,
-        simulator=args.simulator,
-    )
-    distiller.resume()
-    distiller.run(60.0 * args.minutes)
+    with one_line_errors("distill"):
+        taught = [
+            (args.tracker, args.clips),
+            *((Path(name), clips) for name, *clips in args.expert),
+        ]
+        sets = [load_clips(names) for _, names in taught]
+        teachers = Teachers(
+            *(
+                (load_tracker(path), len(clips))
+                for (path, _), clips in zip(taught, sets, strict=True)
+            )
+        )
+        library = MotionLibrary(DEEPMIMIC, [clip for clips in sets for clip in clips])
+        distiller = Distiller(
+            teachers,
+            library,
+            args.run_dir,
+            seed=args.seed,
+            init=args.init,
+            words_only=args.words_only,
+            learning_rate=args.learning_rate,
+            simulator=args.simulator,
+        )
+        distiller.resume()
+        distiller.run(60.0 * args.minutes)
     print(f"model: {args.run_dir / 'bfm.safetensors'}")
 
 

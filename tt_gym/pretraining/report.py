@@ -24,6 +24,7 @@ from tt_gym.bfm.pretrained_model import load_bfm
 from tt_gym.bfm.prompts import JointGoal, Moment
 from tt_gym.bfm.targets import TARGET_STEPS, TARGETS, TEXT, heading_speed_targets, observe_targets
 from tt_gym.bfm.tokens import observe_state
+from tt_gym.command_line import one_line_errors
 from tt_gym.documents import write_table
 from tt_gym.envs.start_states import sample_start_states
 from tt_gym.humanoids import DEEPMIMIC
@@ -414,17 +415,18 @@ def main() -> None:
             write_table(args.write, TABLE, None)  # before minutes of measuring, not after
         except (OSError, ValueError) as error:
             parser.error(str(error))
-    if args.sheet:
-        model = load_bfm(args.bfm)
-        if TEXT not in model.types:
-            parser.error("--sheet needs a model that was trained with words")
-        try:
-            draw_sheet(film_words(model, args.seed), args.sheet)
-        except RenderError as error:
-            parser.error(f"--sheet: {error}")
-    figures = measure(
-        args.tracker, args.bfm, clips=args.clips, windows=args.windows, seed=args.seed
-    )
+    with one_line_errors("report"):
+        if args.sheet:
+            model = load_bfm(args.bfm)
+            if TEXT not in model.types:
+                parser.error("--sheet needs a model that was trained with words")
+            try:
+                draw_sheet(film_words(model, args.seed), args.sheet)
+            except RenderError as error:
+                parser.error(f"--sheet: {error}")
+        figures = measure(
+            args.tracker, args.bfm, clips=args.clips, windows=args.windows, seed=args.seed
+        )
     show(figures)
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n")

@@ -26,6 +26,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
 from tt_gym.checkpoint import load_checkpoint, save_checkpoint
+from tt_gym.command_line import one_line_errors, positive
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions.library import MotionLibrary
 from tt_gym.pretraining.clips import load_clips
@@ -275,36 +276,39 @@ def main() -> None:
     parser.add_argument("--clips", nargs="+", default=["shipped"], help="names, files or folders")
     parser.add_argument("--run-dir", type=Path, default=Path("runs/tracker"))
     parser.add_argument(
-        "--steps", type=float, default=20e6, help="in all, those of --init or a resume included"
+        "--steps", type=positive, default=20e6, help="in all, those of --init or a resume included"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="start from this checkpoint of another run")
     parser.add_argument("--threads", type=int, default=0, help="torch threads, 0: all cores")
     parser.add_argument(
-        "--sigma", type=float, default=TrackerConfig.sigma, help="exploration noise of a new run"
+        "--sigma", type=positive, default=TrackerConfig.sigma, help="exploration noise of a new run"
     )
     parser.add_argument("--simulator", choices=SIMULATORS, default=SIMULATORS[0])
     parser.add_argument(
         "--kl-range",
-        type=float,
+        type=positive,
         nargs=2,
         default=TrackerConfig.kl_range,
         metavar=("LOW", "HIGH"),
         help="of an update, kept by the learning rate; lower settles a run at its end",
     )
     args = parser.parse_args()
+    if args.kl_range[0] > args.kl_range[1]:
+        parser.error(f"--kl-range must be in rising order, got {args.kl_range}")
     if args.threads:
         torch.set_num_threads(args.threads)
     gymnasium.logger.min_level = gymnasium.logger.ERROR
-    path = train(
-        args.clips,
-        args.run_dir,
-        steps=int(args.steps),
-        seed=args.seed,
-        config=TrackerConfig(sigma=args.sigma, kl_range=tuple(args.kl_range)),
-        init=args.init,
-        simulator=args.simulator,
-    )
+    with one_line_errors("tracker"):
+        path = train(
+            args.clips,
+            args.run_dir,
+            steps=int(args.steps),
+            seed=args.seed,
+            config=TrackerConfig(sigma=args.sigma, kl_range=tuple(args.kl_range)),
+            init=args.init,
+            simulator=args.simulator,
+        )
     print(f"tracker: {path}")
 
 

@@ -59,13 +59,13 @@ __all__ = [
 
 
 def build_task(
-    name: str, *, preset: str = "default", humanoid: Humanoid = DEEPMIMIC, **parameters: Any
+    name: str, *, preset: str | None = None, humanoid: Humanoid = DEEPMIMIC, **parameters: Any
 ) -> Task:
     """A task by name with some parameters changed.
 
     Args:
         name: one of ``TASKS``.
-        preset: ``default`` or ``paper`` (the paper's ranges of goals).
+        preset: ``default`` (also None) or ``paper`` (the paper's ranges of goals).
         humanoid: that does the task.
         parameters: go before the preset's.
 
@@ -76,6 +76,7 @@ def build_task(
     if name not in TASKS:
         raise ValueError(unknown("task", name, list(TASKS)))
     presets: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER.get(name, {})}
+    preset = "default" if preset is None else preset
     if preset not in presets:
         raise ValueError(unknown("preset", preset, list(presets)))
     cls, parameters = TASKS[name], {**presets[preset], **parameters}

@@ -14,6 +14,7 @@ from tt_gym.bfm.targets import Targets, heading_speed_targets
 from tt_gym.humanoids import DEEPMIMIC, Humanoid
 from tt_gym.simulation.state import BodyState, BoxObject
 from tt_gym.tasks.task import (
+    ABOVE_ZERO,
     FAR_STEPS,
     NEAR_STEPS,
     Goal,
@@ -71,14 +72,11 @@ class Direction(Task):
     success_at_end: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        low, high = self.speed_range
+        longer = f"more than grace_steps={self.grace_steps}"
         check_parameters(
             self,
-            speed_range=0.0 <= low <= high,
-            jump_probability=0.0 <= self.jump_probability <= 1.0,
-            stop_probability=0.0 <= self.stop_probability <= 1.0,
-            interval_steps=self.interval_steps > self.grace_steps,
-            tolerance=self.tolerance > 0.0,
+            interval_steps=(self.interval_steps > self.grace_steps, longer),
+            tolerance=(self.tolerance > 0.0, ABOVE_ZERO),
         )
 
     def sample_goal(

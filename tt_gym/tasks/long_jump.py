@@ -12,7 +12,7 @@ from tt_gym import rotations
 from tt_gym.bfm.targets import Targets, heading_speed_targets
 from tt_gym.humanoids import DEEPMIMIC, Humanoid
 from tt_gym.simulation.state import BodyState, BoxObject
-from tt_gym.tasks.task import Goal, Task, Transition, check_parameters, is_low, not_feet
+from tt_gym.tasks.task import ABOVE_ZERO, Goal, Task, Transition, check_parameters, is_low, not_feet
 
 PAPER_RUN_UP = 20.0
 """Run-up of the paper, m: 2 m/s from the first step on to be there in 10 s."""
@@ -69,7 +69,11 @@ class LongJump(Task):
     success_at_end: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_parameters(self, run_up=self.run_up > 0.0, corridor=self.corridor > 0.0)
+        check_parameters(
+            self,
+            run_up=(self.run_up > 0.0, ABOVE_ZERO),
+            corridor=(self.corridor > 0.0, ABOVE_ZERO),
+        )
 
     def sample_goal(
         self, state: BodyState, previous: Goal | None, generator: torch.Generator

@@ -13,7 +13,15 @@ from tt_gym import rotations
 from tt_gym.bfm.targets import TARGET_STEPS, Targets, heading_speed_targets, hidden_targets
 from tt_gym.humanoids import DEEPMIMIC, Humanoid
 from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject
-from tt_gym.tasks.task import Goal, Task, Transition, check_parameters, fallen, position_targets
+from tt_gym.tasks.task import (
+    ABOVE_ZERO,
+    Goal,
+    Task,
+    Transition,
+    check_parameters,
+    fallen,
+    position_targets,
+)
 
 PAPER_MAX_SPEED = 5.0
 """Largest speed of the paper's paths, m/s; the default is what the shipped clips cover."""
@@ -84,16 +92,12 @@ class PathFollowing(Task):
     success_at_end: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        low, high = self.height_range
         check_parameters(
             self,
-            max_speed=self.max_speed >= 0.0,
-            start_speed=self.start_speed >= 0.0,
-            height_range=0.0 < low <= high,
-            sharp_turn_probability=0.0 <= self.sharp_turn_probability <= 1.0,
-            tolerance=self.tolerance > 0.0,
-            stray_distance=self.stray_distance > 0.0,
-            height_tolerance=self.height_tolerance > 0.0,
+            height_range=(self.height_range[0] > 0.0, ABOVE_ZERO),
+            tolerance=(self.tolerance > 0.0, ABOVE_ZERO),
+            stray_distance=(self.stray_distance > 0.0, ABOVE_ZERO),
+            height_tolerance=(self.height_tolerance > 0.0, ABOVE_ZERO),
         )
 
     def sample_goal(

@@ -12,7 +12,7 @@ from tt_gym import rotations
 from tt_gym.bfm.targets import Targets, hidden_targets
 from tt_gym.humanoids import DEEPMIMIC, Humanoid
 from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject
-from tt_gym.tasks.task import Goal, Task, Transition, check_parameters, position_targets
+from tt_gym.tasks.task import ABOVE_ZERO, Goal, Task, Transition, check_parameters, position_targets
 
 PAPER_SIDE = 0.75
 """Goals of the paper lie in a square of twice this side around the root, m."""
@@ -58,14 +58,11 @@ class Reach(Task):
     success_at_end: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        low, high = self.height_range
-        shortest, longest = self.interval_steps
+        longer = f"more than grace_steps={self.grace_steps}"
         check_parameters(
             self,
-            side=self.side >= 0.0,
-            height_range=0.0 <= low <= high,
-            interval_steps=self.grace_steps < shortest <= longest,
-            tolerance=self.tolerance > 0.0,
+            interval_steps=(self.interval_steps[0] > self.grace_steps, longer),
+            tolerance=(self.tolerance > 0.0, ABOVE_ZERO),
         )
 
     def sample_goal(

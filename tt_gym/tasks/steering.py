@@ -13,6 +13,7 @@ from tt_gym.bfm.targets import Targets, heading_speed_targets
 from tt_gym.simulation.state import BodyState
 from tt_gym.tasks.direction import Direction, asked_velocity
 from tt_gym.tasks.task import (
+    ABOVE_ZERO,
     FAR_STEPS,
     NEAR_STEPS,
     Goal,
@@ -59,9 +60,9 @@ class Steering(Direction):
         super().__post_init__()
         check_parameters(
             self,
-            facing_offset=0.0 <= self.facing_offset <= math.pi,
-            facing_tolerance=self.facing_tolerance > 0.0,
-            facing_weight=0.0 <= self.facing_weight <= 1.0,
+            facing_offset=(self.facing_offset <= math.pi, "at most pi"),
+            facing_tolerance=(self.facing_tolerance > 0.0, ABOVE_ZERO),
+            facing_weight=(self.facing_weight <= 1.0, "at most 1"),
         )
 
     def sample_goal(

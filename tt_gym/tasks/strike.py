@@ -14,6 +14,7 @@ from tt_gym.bfm.targets import Targets, heading_speed_targets
 from tt_gym.humanoids import DEEPMIMIC, Humanoid
 from tt_gym.simulation.state import BodyState, BoxObject
 from tt_gym.tasks.task import (
+    ABOVE_ZERO,
     FAR_STEPS,
     NEAR_STEPS,
     Goal,
@@ -68,12 +69,13 @@ class Strike(Task):
     success_at_end: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        farther = f"at least min_distance={self.min_distance}"
         check_parameters(
             self,
-            near_distance=self.min_distance <= self.near_distance,
-            far_distance=self.min_distance <= self.far_distance,
-            near_probability=0.0 <= self.near_probability <= 1.0,
-            target_speed=self.target_speed > 0.0,
+            near_distance=(self.min_distance <= self.near_distance, farther),
+            far_distance=(self.min_distance <= self.far_distance, farther),
+            target_speed=(self.target_speed > 0.0, ABOVE_ZERO),
+            down_cosine=(self.down_cosine <= 1.0, "at most 1"),
         )
 
     def sample_goal(

@@ -18,6 +18,8 @@ from tt_gym.simulation.state import CONTROL_DT, BodyState, BoxObject
 NEAR_STEPS, FAR_STEPS = 10, 30
 """Control steps ahead of the last near and of the far target of the paper's joint conditioning."""
 
+ABOVE_ZERO = "above 0"
+"""A rule of :func:`check_parameters`."""
 Goal = dict[str, Tensor]
 """What a task asks for, one row per environment; the task alone knows the keys.
 
@@ -233,10 +235,27 @@ def walking_targets(
     )
 
 
-def check_parameters(task: Any, **conditions: bool) -> None:
-    """Raise ValueError naming the first parameter whose condition does not hold."""
-    for name, holds in conditions.items():
-        if not holds:
-            raise ValueError(
-                f"{type(task).__name__}: parameter {name}={getattr(task, name)!r} is not allowed"
-            )
+def check_parameters(task: Any, **rules: tuple[bool, str]) -> None:
+    """Refuse parameters that a task cannot mean.
+
+    Numbers must be at least 0, probabilities at most 1, and ranges must rise.
+
+    Args:
+        task: just made.
+        rules: of single parameters besides: whether it holds, and what the parameter must be.
+
+    Raises:
+        ValueError: names the first parameter, its value and the rule.
+    """
+    for name, value in parameters_of(task).items():
+        values = value if isinstance(value, tuple) else (value,)
+        holds, rule = rules.get(name, (True, ""))
+        if min(values) < 0:
+            rule = "at least 0"
+        elif values != tuple(sorted(values)):
+            rule = "in rising order"
+        elif name.endswith("probability") and value > 1:
+            rule = "at most 1"
+        elif holds:
+            continue
+        raise ValueError(f"{type(task).__name__}: parameter {name}={value!r} must be {rule}")
