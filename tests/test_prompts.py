@@ -124,7 +124,7 @@ def test_a_schedule_moves_on_by_environment_and_begins_again_with_each_episode(b
     env.reset(seed=1)
     idle = np.zeros(env.action_space.shape, np.float32)
     env.step(idle)
-    own = env._prompt
+    own = env.own_prompt
     distance = (env.simulator.state.object_pos[:, 0] - env.simulator.state.pos[:, 0])[:, :2]
     assert "approach" in own.state_names()
     env.simulator.state.object_pos[0, 0, :2] = env.simulator.state.pos[0, 0, :2]
@@ -196,10 +196,10 @@ def test_a_schedule_goes_one_rule_a_step_whoever_else_restarts(bfm):
     env.reset(options={"reset_mask": np.arange(NUM_ENVS) < 2})
     for _ in range(2):
         env.step(idle)
-    assert env._prompt.state_names() == ["a"] * 2 + ["b"] * (NUM_ENVS - 2)
+    assert env.own_prompt.state_names() == ["a"] * 2 + ["b"] * (NUM_ENVS - 2)
     *_, truncated, _ = env.step(idle)  # the others restart
     assert truncated.tolist() == [False] * 2 + [True] * (NUM_ENVS - 2)
-    assert env._prompt.state_names() == ["b"] * 2 + ["a"] * (NUM_ENVS - 2)
+    assert env.own_prompt.state_names() == ["b"] * 2 + ["a"] * (NUM_ENVS - 2)
 
 
 def test_a_rotation_counts_whatever_its_length(env):
@@ -256,7 +256,7 @@ def test_a_schedule_survives_a_checkpoint(bfm):
     run(first, 10)
     second.reset(seed=5)
     second.set_state(first.get_state())
-    assert second._prompt.state_names() == ["b"] * NUM_ENVS
+    assert second.own_prompt.state_names() == ["b"] * NUM_ENVS
     idle = np.zeros(first.action_space.shape, np.float32)
     for _ in range(3):
         ours, theirs = first.step(idle)[0], second.step(idle)[0]

@@ -14,6 +14,7 @@ from tt_gym.motions.amass import read_smpl_motion
 from tt_gym.motions.library import MotionFrames, MotionLibrary
 from tt_gym.motions.shipped import shipped_clip
 from tt_gym.names import unknown
+from tt_gym.simulation.state import BodyState
 
 STARTS: dict[Humanoid, tuple[str, ...]] = {
     DEEPMIMIC: ("clips",),
@@ -139,3 +140,26 @@ def _standing() -> Tensor:
     pos, rot, _, _ = SMPL.forward_kinematics(qpos, torch.zeros(SMPL.nv))
     qpos[2] = -SMPL.lowest_point(pos, rot)
     return qpos
+
+
+def build_clip(humanoid: Humanoid, start: str, path: str | None) -> ClipStarts | None:
+    """The motion in which episodes begin, or which models remember, if there is one.
+
+    Raises:
+        ValueError: it is needed and missing, or not for this humanoid.
+        ClipError: it cannot be read.
+    """
+    if path is None:
+        if start == "clip":
+            raise ValueError("start 'clip' needs clip, the file of a motion, got None")
+        return None
+    if humanoid is not SMPL:
+        raise ValueError(f"clip is for published models on the SMPL humanoid, got {path!r}")
+    return ClipStarts(path)
+
+
+def root_only(state: BodyState, qpos: Tensor) -> BodyState:
+    """The state with the root put where ``qpos`` has it; nothing else is moved."""
+    pos, rot = state.pos.clone(), state.rot.clone()
+    pos[:, 0], rot[:, 0] = qpos[:, :3], qpos[:, 3:7]
+    return dataclasses.replace(state, pos=pos, rot=rot)

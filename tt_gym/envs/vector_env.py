@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -17,14 +16,16 @@ from tt_gym.bfm.inputs import ModelInputs, build_inputs
 from tt_gym.bfm.joint_control import input_shapes, joint_scale, pack, raw_action
 from tt_gym.bfm.maskedmimic import STATE
 from tt_gym.bfm.pretrained_model import load_bfm
-from tt_gym.bfm.prompts import Moment, Prompt, names_in, own_copy, schedules_in
+from tt_gym.bfm.prompts import Moment, Prompt, names_in, own_copy
 from tt_gym.bfm.targets import Targets
 from tt_gym.bfm.tokens import state_size
+from tt_gym.envs import saved_state
+from tt_gym.envs.infos import as_info, with_final
 from tt_gym.envs.outcomes import Outcomes
 from tt_gym.envs.perturbations import Perturbations, build_perturbations
 from tt_gym.envs.perturber import Perturber
-from tt_gym.envs.start_states import ClipStarts, chosen_start, sample_start_states
-from tt_gym.humanoids import SMPL, Humanoid
+from tt_gym.envs.start_states import build_clip, chosen_start, root_only, sample_start_states
+from tt_gym.humanoids import SMPL
 from tt_gym.motions.library import MotionFrames
 from tt_gym.simulation import BodyState, build_simulator
 from tt_gym.tasks import Goal, Transition, build_task
@@ -127,7 +128,7 @@ class TaskTokenVectorEnv(VectorEnv):
         self.humanoid = self.inputs.humanoid
         self.task = build_task(task, humanoid=self.humanoid, **parameters)
         self.start = chosen_start(self.humanoid, start)
-        self.clip = _build_clip(self.humanoid, self.start, clip)
+        self.clip = build_clip(self.humanoid, self.start, clip)
         if self_collision is None:
             self_collision = self.humanoid is SMPL
         self.simulator = build_simulator(
@@ -163,7 +164,7 @@ class TaskTokenVectorEnv(VectorEnv):
         }
         self._make_spaces()
         self.start_generator, self.goal_generator = torch.Generator(), torch.Generator()
-        self._seeded = False
+        self.seeded = False
         self.steps = torch.zeros(num_envs, dtype=torch.long)
         self.goal: Goal = {}
         self.conditions: dict[str, Tensor] = {}
@@ -171,30 +172,25 @@ class TaskTokenVectorEnv(VectorEnv):
         self._renderer: Any = None
 
     def _make_spaces(self) -> None:
-        token_width = self.bfm.config.token_width
-        clip = self.bfm.config.norm_clip
-        bound = np.inf if clip is None else clip
-        action_size = self.humanoid.num_dofs if self.control == "joint" else token_width
         self._model_entries: dict[str, tuple[int, ...]] = {}
         if self.control == "joint":
             self._model_entries = input_shapes(
                 self.bfm, self.inputs, prompted=self._made_with_prompt
             )
+        clip = self.bfm.config.norm_clip
+        bounds = {"state": np.inf if clip is None else clip}
+        shapes = {"task": (self.task.observation_size,), "state": (state_size(self.humanoid),)}
         self.single_observation_space = gymnasium.spaces.Dict(
             {
-                "task": gymnasium.spaces.Box(
-                    -np.inf, np.inf, (self.task.observation_size,), np.float32
-                ),
-                "state": gymnasium.spaces.Box(
-                    -bound, bound, (state_size(self.humanoid),), np.float32
-                ),
-                **{
-                    name: gymnasium.spaces.Box(-np.inf, np.inf, shape, np.float32)
-                    for name, shape in self._model_entries.items()
-                },
+                name: gymnasium.spaces.Box(
+                    -bounds.get(name, np.inf), bounds.get(name, np.inf), shape, np.float32
+                )
+                for name, shape in {**shapes, **self._model_entries}.items()
             }
         )
-        self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, (action_size,), np.float32)
+        joint = self.control == "joint"
+        width = self.humanoid.num_dofs if joint else self.bfm.config.token_width
+        self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, (width,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
@@ -205,12 +201,12 @@ class TaskTokenVectorEnv(VectorEnv):
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Start new episodes everywhere, or where ``options["reset_mask"]`` (N,) is True."""
         super().reset(seed=seed)
-        if seed is not None or not self._seeded:
+        if seed is not None or not self.seeded:
             for generator in (self.start_generator, self.goal_generator):
                 generator.manual_seed(int(self.np_random.integers(2**62)))
             if self.perturber is not None:
                 self.perturber.seed(self.np_random)
-            self._seeded = True
+            self.seeded = True
         mask = (options or {}).get("reset_mask")
         if mask is None:
             mask = np.ones(self.num_envs, dtype=bool)
@@ -230,7 +226,7 @@ class TaskTokenVectorEnv(VectorEnv):
             ValueError: wrong shape, NaN or infinity; nothing has been stepped then.
             gymnasium.error.ResetNeeded: :meth:`reset` has not been called.
         """
-        if not self._seeded:
+        if not self.seeded:
             raise gymnasium.error.ResetNeeded(
                 "step was called before reset: there is no episode yet"
             )
@@ -244,8 +240,25 @@ class TaskTokenVectorEnv(VectorEnv):
             self.perturber.draw_noise()
         self.steps = self.steps + 1
         transition = Transition(before, after, self.steps)
-        diverged = self.simulator.diverged
+        reward, terminated, truncated, info = self._judge(transition)
+        done = terminated | truncated
+        observations = self._observe()
+        info |= as_info({"fallen": fallen(transition, self.humanoid) & ~self.simulator.diverged})
+        if self.autoreset and bool(done.any()):
+            info = with_final(info, observations, done.numpy())
+            self._restart(done.nonzero().flatten())
+            observations = self._observe()
+        return (
+            observations,
+            reward.numpy().astype(np.float64),
+            terminated.numpy(),
+            truncated.numpy(),
+            info,
+        )
 
+    def _judge(self, transition: Transition) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Reward, terminated, truncated, (N,) each, and info; goals that are over are renewed."""
+        diverged = self.simulator.diverged
         self.goal = self.task.advance_goal(transition, self.goal)
         terms = self.task.reward_terms(transition, self.goal)
         reward = torch.where(diverged, 0.0, torch.stack(list(terms.values())).sum(dim=0))
@@ -258,27 +271,12 @@ class TaskTokenVectorEnv(VectorEnv):
         truncated = torch.zeros_like(terminated)
         if self.max_steps is not None:
             truncated = ~terminated & (self.steps >= self.max_steps)
-        done = terminated | truncated
-
-        goal_over = self.task.goal_is_over(self.goal, self.steps) & ~done
+        goal_over = self.task.goal_is_over(self.goal, self.steps) & ~terminated & ~truncated
         self.outcomes.close_goals(goal_over)
         of_goal = {"goal_over": goal_over, **self._conditions()}
         self._renew_goals(goal_over)
-        left = self._goals_left()
-        info = self._info({**self.outcomes.summary(terminated, left, diverged), **of_goal})
-        observations = self._observe()
-        info |= self._info({"fallen": fallen(transition, self.humanoid) & ~diverged})
-        if self.autoreset and bool(done.any()):
-            info = self._final(info, observations, done.numpy())
-            self._restart(done.nonzero().flatten())
-            observations = self._observe()
-        return (
-            observations,
-            reward.numpy().astype(np.float64),
-            terminated.numpy(),
-            truncated.numpy(),
-            info,
-        )
+        summary = self.outcomes.summary(terminated, self._goals_left(), diverged)
+        return reward, terminated, truncated, as_info({**summary, **of_goal})
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """One RGB picture per environment, (H, W, 3) uint8 each; None without ``rgb_array``."""
@@ -305,7 +303,7 @@ class TaskTokenVectorEnv(VectorEnv):
         for name in names_in(prompt):
             if name not in self.task.prompts:
                 raise ValueError(self._unknown_prompt(name))
-        self._prompt = own_copy(prompt)
+        self.own_prompt = own_copy(prompt)
         self.prompt = prompt
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -358,9 +356,9 @@ class TaskTokenVectorEnv(VectorEnv):
     def _model_inputs(self, state: BodyState) -> ModelInputs:
         """With the prompt, if there is one."""
         targets = None
-        if self._prompt is not None:
+        if self.own_prompt is not None:
             moment = Moment(state, self.steps, self.humanoid, self._task_prompt)
-            targets = self._prompt.targets(moment)
+            targets = self.own_prompt.targets(moment)
         return self.inputs.observe(state, targets)
 
     def _measured(self) -> BodyState:
@@ -387,7 +385,7 @@ class TaskTokenVectorEnv(VectorEnv):
         qvel = torch.cat((qvel, torch.zeros(len(ids), 6 * objects)), dim=1)
         if objects:
             # the objects stand around the root, which only the pose tells
-            state = _root_only(self.simulator.state[ids], qpos)
+            state = root_only(self.simulator.state[ids], qpos)
             poses = self.task.sample_objects(state, self.start_generator)
             qpos[:, self.humanoid.nq :] = poses.flatten(1)
         if self.perturber is not None:
@@ -441,32 +439,6 @@ class TaskTokenVectorEnv(VectorEnv):
         named = {**self.conditions, **drawn}
         return {f"condition/{name}": value.clone() for name, value in named.items()}
 
-    def _info(self, summary: dict[str, Tensor]) -> dict[str, Any]:
-        info: dict[str, Any] = {}
-        for key, value in summary.items():
-            info[key] = value.numpy()
-            info[f"_{key}"] = np.ones(self.num_envs, dtype=bool)
-        return info
-
-    def _final(
-        self, info: dict[str, Any], observations: dict[str, np.ndarray], done: np.ndarray
-    ) -> dict[str, Any]:
-        """Gymnasium's same-step autoreset infos."""
-        final_obs = np.full(self.num_envs, None, dtype=object)
-        for index in np.flatnonzero(done):
-            final_obs[index] = {key: value[index].copy() for key, value in observations.items()}
-        final_info = {
-            key: done.copy() if key.startswith("_") else value for key, value in info.items()
-        }
-        running = {key: ~done if key.startswith("_") else value for key, value in info.items()}
-        return {
-            **running,
-            "final_obs": final_obs,
-            "_final_obs": done.copy(),
-            "final_info": final_info,
-            "_final_info": done.copy(),
-        }
-
     def _goal(self, index: int) -> Goal:
         """One environment's goal."""
         return {key: value[index] for key, value in self.goal.items()}
@@ -475,19 +447,7 @@ class TaskTokenVectorEnv(VectorEnv):
 
     def get_state(self) -> dict[str, Any]:
         """Everything the environment remembers, as checkpoint content."""
-        saved = {} if self.perturber is None else {"perturber": self.perturber.get_state()}
-        return {
-            **saved,
-            "physics": torch.from_numpy(self.simulator.get_state()),
-            "inputs": self.inputs.get_state(),
-            "start_generator": self.start_generator.get_state(),
-            "goal_generator": self.goal_generator.get_state(),
-            "steps": self.steps.clone(),
-            "goal": {key: value.clone() for key, value in self.goal.items()},
-            "conditions": {key: value.clone() for key, value in self.conditions.items()},
-            "outcomes": self.outcomes.get_state(),
-            "prompt": [schedule.current for schedule in schedules_in(self._prompt)],
-        }
+        return saved_state.save(self)
 
     def set_state(self, saved: dict[str, Any]) -> None:
         """Continue exactly where :meth:`get_state` was taken.
@@ -496,49 +456,4 @@ class TaskTokenVectorEnv(VectorEnv):
             ValueError: it was taken with another ``num_envs``, task, model or perturbations;
                 nothing has changed then.
         """
-        self._check_fits(saved)
-        if self.perturber is not None:
-            self.perturber.set_state(saved["perturber"])
-        self.simulator.set_state(saved["physics"].numpy())
-        self.inputs.set_state(saved["inputs"])
-        self.start_generator.set_state(saved["start_generator"])
-        self.goal_generator.set_state(saved["goal_generator"])
-        self._seeded = True
-        self.steps = saved["steps"].clone()
-        self.goal = {key: value.clone() for key, value in saved["goal"].items()}
-        # states saved before there were conditions have none until the next goal
-        self.conditions = {k: v.clone() for k, v in saved.get("conditions", {}).items()}
-        self.outcomes.set_state(saved["outcomes"])
-        # older files know of no schedules
-        remembered = saved.get("prompt", ())
-        for schedule, current in zip(schedules_in(self._prompt), remembered, strict=False):
-            schedule.current = current.clone()
-
-    def _check_fits(self, saved: dict[str, Any]) -> None:
-        own, rows = set(self.goal), len(saved["steps"])
-        if rows != self.num_envs:
-            what = f"num_envs={rows}, this environment has {self.num_envs}"
-        elif own and saved["goal"] and own != set(saved["goal"]):
-            what = f"another task: its goals have {', '.join(sorted(saved['goal']))}"
-        elif ("perturber" in saved) != (self.perturber is not None):
-            what = f"perturbations {'on' if 'perturber' in saved else 'off'}"
-        else:
-            return
-        raise ValueError(f"state does not fit: it was saved with {what}")
-
-
-def _build_clip(humanoid: Humanoid, start: str, path: str | None) -> ClipStarts | None:
-    if path is None:
-        if start == "clip":
-            raise ValueError("start 'clip' needs clip, the file of a motion, got None")
-        return None
-    if humanoid is not SMPL:
-        raise ValueError(f"clip is for published models on the SMPL humanoid, got {path!r}")
-    return ClipStarts(path)
-
-
-def _root_only(state: BodyState, qpos: Tensor) -> BodyState:
-    """The state with the root put where ``qpos`` has it; nothing else is moved."""
-    pos, rot = state.pos.clone(), state.rot.clone()
-    pos[:, 0], rot[:, 0] = qpos[:, :3], qpos[:, 3:7]
-    return dataclasses.replace(state, pos=pos, rot=rot)
+        saved_state.restore(self, saved)
