@@ -27,15 +27,9 @@ from tt_gym.motions.reaching import random_reaches, reaches_around
 from tt_gym.pretraining import distill, report, tracker
 from tt_gym.pretraining.average import average
 from tt_gym.pretraining.average import main as main_of_average
+from tt_gym.pretraining.clip_facts import aligned_poses, led_to, settled, stride_velocity
 from tt_gym.pretraining.clips import load_clips
-from tt_gym.pretraining.distill_env import (
-    PROMPT_MODES,
-    DistillEnv,
-    aligned_poses,
-    led_to,
-    settled,
-    stride_velocity,
-)
+from tt_gym.pretraining.distill_env import PROMPT_MODES, DistillEnv
 from tt_gym.pretraining.hard_windows import HardWindows
 from tt_gym.pretraining.sheet import draw_sheet, local_rotations
 from tt_gym.pretraining.tracker import TrackerConfig, TrackerPPO, load_tracker

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from tt_gym.bfm.maskedmimic import MaskedMimic, mlp
+from tt_gym.bfm.maskedmimic import MaskedMimic
 from tt_gym.bfm.pretrained_model import default_config, load_bfm, save_bfm
 from tt_gym.bfm.targets import (
     TARGETS,
@@ -29,7 +29,6 @@ from tt_gym.bfm.targets import (
     feature_mask,
     mirror_targets,
     observe_targets,
-    target_size,
     visible_tokens,
 )
 from tt_gym.bfm.tokens import mirror_state, observe_state
@@ -41,10 +40,11 @@ from tt_gym.checkpoint import (
     save_checkpoint,
 )
 from tt_gym.command_line import one_line_errors, positive
-from tt_gym.humanoids import DEEPMIMIC, Humanoid
+from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions.library import MotionLibrary
 from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import PROMPT_MODES, DistillEnv
+from tt_gym.pretraining.objective import Posterior, kl_divergence, robust_square
 from tt_gym.pretraining.tracker import Tracker, load_tracker
 from tt_gym.simulation import SIMULATORS, build_simulator
 from tt_gym.text.captions import NONE, mirrored
@@ -61,7 +61,6 @@ EXPERT_ROUNDS = 60  # the tracker's share of acting falls from 1 to 0 over these
 ACTION_NOISE = 0.03  # rad
 LEARNING_RATE = 1e-3  # falls to a fiftieth
 AVERAGE_DECAY = 0.9995  # per update, of the averaged weights that act and are shipped
-USUAL_ERROR = 0.15  # rad; beyond it the loss grows linearly: labels just before a fall are wild
 KL_WEIGHT = 1e-4
 POSTERIOR_WEIGHT = 0.5
 TASK_TOKEN_SHARE = 0.4  # of the updates: a task token near zero then changes nothing later on
@@ -69,33 +68,6 @@ TASK_TOKEN_NOISE = 0.12  # largest standard deviation of its action; exploration
 WORDS_NOISE = 0.015  # per entry of an embedding, whose length is 1
 SAVE_EVERY = 10
 LOW_PRECISION_UNTIL = 0.85  # of the training time; bfloat16 nearly doubles the update's speed
-
-
-class Posterior(nn.Module):
-    """Training-only encoder that sees every goal; adds to the prior's mean (paper section 3)."""
-
-    def __init__(self, humanoid: Humanoid, state_width: int, num_targets: int, latent: int) -> None:
-        super().__init__()
-        width = state_width + num_targets * target_size(humanoid)
-        self.net = mlp((width, 512, 256, 2 * latent))
-
-    def forward(self, state: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Shift of the mean and log variance, (N, latent) each."""
-        shift, logvar = self.net(torch.cat((state, targets.flatten(1)), dim=-1)).chunk(2, dim=-1)
-        return shift, logvar.clamp(-8.0, 4.0)
-
-
-def kl_divergence(shift: Tensor, logvar: Tensor, prior_logvar: Tensor) -> Tensor:
-    """KL(posterior | prior) per sample, (N,), for means that differ by ``shift``."""
-    ratio = (logvar - prior_logvar).exp()
-    distance = shift.square() / prior_logvar.exp()
-    return 0.5 * (prior_logvar - logvar + ratio + distance - 1.0).sum(dim=-1)
-
-
-def robust_square(error: Tensor) -> Tensor:
-    """Square up to :data:`USUAL_ERROR`, from there on linear (twice Huber's loss); any shape."""
-    nothing = torch.zeros_like(error)
-    return 2.0 * nn.functional.huber_loss(error, nothing, delta=USUAL_ERROR, reduction="none")
 
 
 class Teachers:

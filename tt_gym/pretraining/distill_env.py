@@ -9,8 +9,15 @@ from torch import Tensor
 
 from tt_gym import rotations
 from tt_gym.bfm.targets import TARGET_STEPS, Targets
-from tt_gym.motions.clip import FPS
 from tt_gym.motions.library import MotionLibrary
+from tt_gym.pretraining.clip_facts import (
+    ASKED_CHANGE,
+    aligned_pose,
+    aligned_poses,
+    led_to,
+    settled,
+    stride_velocity,
+)
 from tt_gym.pretraining.tracking_env import TrackingEnv
 from tt_gym.simulation import CONTROL_DT, BodyState, Simulator
 from tt_gym.text import captions
@@ -35,13 +42,8 @@ _PACE_STEPS = 2  # the reference goes ahead by one more frame at most that often
 _PACE_MARGIN = 1.02  # how much more alike another frame must be
 _PUSH_PROBABILITY = 1.0 / 90.0
 _PUSH_SPEED = 0.3  # m/s, standard deviation
-_ASKED_CHANGE = 0.05  # rad or m/s: more than that is something else that is asked
-_STRIDE_S = 0.7  # velocities are averaged over about half a walking cycle
 _COMMAND_SHARE = 0.5  # of prompts say what is to be reached, not what is due at their times
 _COMMAND_STEPS = {"heading_speed": 30}  # how much further ahead they look for it
-_HELD_SPEED = 0.2  # m/s beside the root: a led body that is slower is where it was led to
-_SETTLED_FRAMES = 45  # after a change in a made clip, all that was asked has become visible
-_STRAIGHT = 0.7  # cosine to the mean direction that no frame of a loop falls below
 _CHANGE_SHARE, _CHANGE_FRAMES = 0.3, 15  # of episodes begin that shortly before a change, at most
 _SPARSE_BODY, _SPARSE_TOKEN = 0.2, 0.5  # chance to show a body's goal, and a token at all
 _LED_NEAR = 0.3  # chance to show a near goal of a led body; the far ones are what users show
@@ -51,65 +53,6 @@ def _is_special(name: str) -> bool:
     """A recorded clip that shows something else than a plain walk or stand."""
     index = captions.of_clip(name)
     return index != captions.NONE and captions.NAMES[index] not in (captions.STAND, captions.WALK)
-
-
-def stride_velocity(library: MotionLibrary) -> Tensor:
-    """Root velocity in the plane averaged over a stride, per frame of the library: (F, 2), m/s."""
-    half = round(_STRIDE_S * FPS / 2)
-    averaged = []
-    for clip_id in range(len(library.names)):
-        frames = torch.arange(int(library.lengths[clip_id]))
-        ids = torch.full_like(frames, clip_id)
-        after = library.frame_index(ids, frames + half)
-        before = library.frame_index(ids, frames - half)
-        travel = library.frames.pos[after, 0, :2] - library.frames.pos[before, 0, :2]
-        averaged.append(travel * FPS / (after - before).clamp(min=1).unsqueeze(-1))
-    return torch.cat(averaged)
-
-
-def settled(library: MotionLibrary) -> Tensor:
-    """Frames (F,), bool, after which nothing new comes.
-
-    They are those of loops that go straight on, and of made clips where they are not on their way
-    to something newly asked.
-    """
-    moved = torch.zeros(len(library.asked), dtype=torch.bool)
-    moved[1:] = (library.asked.diff(dim=0).abs() > _ASKED_CHANGE).any(dim=-1)
-    made = library.asked.isfinite().all(dim=-1)
-    moved[library.starts] = made[library.starts]
-    frames = torch.arange(len(moved))
-    latest = torch.where(moved, frames, -_SETTLED_FRAMES).cummax(dim=0).values
-    heading = rotations.heading(library.frames.rot[:, 0])
-    ways = [rotations.direction_xy(part) for part in heading.split(library.lengths.tolist())]
-    straight = torch.tensor([bool((way @ way.mean(dim=0) > _STRAIGHT).all()) for way in ways])
-    loops = torch.repeat_interleave(library.loops & straight, library.lengths)
-    return loops | (made & (frames - latest >= _SETTLED_FRAMES))
-
-
-def led_to(library: MotionLibrary) -> Tensor:
-    """Row of the library's frames, (F,), at which the clip's led body next stays beside the root.
-
-    The clip's last frame where it does not stay any more, or nothing is led.
-    """
-    rows = torch.arange(len(library.behaviour))
-    led = torch.repeat_interleave(library.led, library.lengths)
-    vel = library.frames.vel
-    still = (vel[rows, led] - vel[:, 0]).norm(dim=-1) < _HELD_SPEED
-    still &= led >= 0
-    still[library.starts + library.lengths - 1] = True
-    return torch.where(still, rows, len(rows)).flip(0).cummin(dim=0).values.flip(0)
-
-
-def aligned_pose(pos: Tensor, root_rot: Tensor, vel: Tensor) -> Tensor:
-    """Body positions around the root's place and velocities in the heading frame, (N, 2 B, 3)."""
-    place = torch.cat((pos[:, 0, :2], torch.zeros(len(pos), 1)), dim=-1).unsqueeze(1)
-    return rotations.to_heading_frame(root_rot, torch.cat((pos - place, vel), dim=1))
-
-
-def aligned_poses(library: MotionLibrary) -> Tensor:
-    """:func:`aligned_pose` of every frame, (F, 2 B, 3)."""
-    frames = library.frames
-    return aligned_pose(frames.pos, frames.rot[:, 0], frames.vel)
 
 
 class DistillEnv(TrackingEnv):
@@ -279,7 +222,7 @@ class DistillEnv(TrackingEnv):
         ):
             asked = self.library.asked[start : start + max(2, length - _CHANGE_FRAMES)]
             done = self.library.behaviour[start : start + len(asked)]
-            other = (asked.diff(dim=0).abs() > _ASKED_CHANGE).any(dim=-1)
+            other = (asked.diff(dim=0).abs() > ASKED_CHANGE).any(dim=-1)
             other |= (done.diff() != 0) & asked[1:].isnan().all(dim=-1)
             changed = other.nonzero().flatten() + 1
             moments.append(torch.stack((torch.full_like(changed, clip_id), changed), dim=-1))

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from tt_gym import rotations
@@ -33,6 +31,7 @@ from tt_gym.motions.playback import RenderError
 from tt_gym.motions.reaching import random_points
 from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import DistillEnv
+from tt_gym.pretraining.report_tables import ASKED_SPEED, markdown, show
 from tt_gym.pretraining.sheet import draw_sheet
 from tt_gym.pretraining.shown import CRITERIA, Motion
 from tt_gym.pretraining.tracker import load_tracker
@@ -47,7 +46,6 @@ TABLE = "report"
 DEFAULT_TRACKER = Path("checkpoints/tracker.safetensors")
 _WINDOW_STEPS = 300  # 10 s
 _STANDING_STEPS = 150  # 5 s
-_SPEED = 1.0  # m/s asked for in the heading and speed figure
 _SPEEDS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5)
 _TOLD_STEPS = 120  # 4 s
 _REACH_STEPS, _REACH_TOLERANCE = 60, 0.2  # the hand is asked for after 2 s
@@ -284,11 +282,11 @@ def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, 
         }
         facings = {
             f"{off_path:g}": report_heading_speed(
-                model, windows // 4, seed, asked=_SPEED, off_path_deg=off_path
+                model, windows // 4, seed, asked=ASKED_SPEED, off_path_deg=off_path
             )
             for off_path in _OFF_PATH_DEG
         }
-        walking, _, speed, _ = speeds[f"{_SPEED:g}"]
+        walking, _, speed, _ = speeds[f"{ASKED_SPEED:g}"]
         standing, _ = survive(
             model, lambda _, __: None, episodes=windows // 2, steps=_STANDING_STEPS, seed=seed
         )
@@ -327,75 +325,6 @@ def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, 
 
 def _mean_share(told: dict[str, tuple[float, float]]) -> float:
     return sum(share for share, _ in told.values()) / len(told)
-
-
-def show(figures: dict) -> None:
-    """Print the figures as tables."""
-    console = Console()
-    table = Table(
-        "clip", "tracker: success", "error mm", "all joints prompted: success", "error mm"
-    )
-    for name, (success, error) in figures["tracker_clips"].items():
-        model_success, model_error = figures["full_prompt_clips"].get(name, (float("nan"),) * 2)
-        row = (f"{100 * success:.1f} %", f"{error:.0f}", f"{100 * model_success:.1f} %")
-        table.add_row(name, *row, f"{model_error:.0f}")
-    console.print(table)
-    speeds = Table("asked m/s", "no fall", "and speed held", "mean m/s")
-    for asked, (alive, held, mean, _) in figures["speeds"].items():
-        speeds.add_row(asked, f"{100 * alive:.1f} %", f"{100 * held:.1f} %", f"{mean:.2f}")
-    console.print(speeds)
-    facings = Table("facing off the path by", "no fall", "and speed held", "and facing held")
-    for off_path, (alive, held, _, faced) in figures["facings"].items():
-        shares = (f"{100 * share:.1f} %" for share in (alive, held, faced))
-        facings.add_row(f"{off_path} deg", *shares)
-    console.print(facings)
-    words = Table("told to", "what is tested", "shown", "no fall", "unseen wordings: shown")
-    for name, (share, alive) in figures["told"].items():
-        other = figures["told_unseen"][name][0]
-        shares = (f"{100 * value:.1f} %" for value in (share, alive, other))
-        words.add_row(name, CRITERIA[name].says, *shares)
-    if figures["told"]:
-        console.print(words)
-    for key, value in figures.items():
-        if isinstance(value, float | int):
-            console.print(f"{key}: {value:.4g}")
-
-
-def markdown(figures: dict) -> str:
-    """The figures as Markdown tables."""
-    lines = [
-        "| clip | tracker: followed | error, mm | every joint prompted: followed | error, mm |",
-        "|---|---|---|---|---|",
-    ]
-    for name, (success, error) in figures["tracker_clips"].items():
-        prompted, prompted_error = figures["full_prompt_clips"].get(name, (float("nan"),) * 2)
-        lines.append(
-            f"| {name} | {100 * success:.1f} % | {error:.0f} "
-            f"| {100 * prompted:.1f} % | {prompted_error:.0f} |"
-        )
-    lines += ["", "| prompted speed, m/s | no fall in 10 s | and speed held | mean speed, m/s |"]
-    lines += ["|---|---|---|---|"]
-    for asked, (alive, held, mean, _) in figures["speeds"].items():
-        lines.append(f"| {asked} | {100 * alive:.1f} % | {100 * held:.1f} % | {mean:.2f} |")
-    lines += [
-        "",
-        f"| facing off the path at {_SPEED:g} m/s by | no fall in 10 s | speed held | and facing |",
-    ]
-    lines += ["|---|---|---|---|"]
-    for off_path, (alive, held, _, faced) in figures["facings"].items():
-        shares = " | ".join(f"{100 * share:.1f} %" for share in (alive, held, faced))
-        lines.append(f"| {off_path} degrees | {shares} |")
-    if figures["told"]:
-        lines += ["", "| told to | what is tested | shown in 4 s | no fall | unseen wordings |"]
-        lines += ["|---|---|---|---|---|"]
-    for name, (share, alive) in figures["told"].items():
-        other = figures["told_unseen"][name][0]
-        shares = " | ".join(f"{100 * value:.1f} %" for value in (share, alive, other))
-        lines.append(f"| {name} | {CRITERIA[name].says} | {shares} |")
-    lines += ["", "| figure | value |", "|---|---|"]
-    numbers = {key: value for key, value in figures.items() if isinstance(value, float)}
-    lines += [f"| `{key}` | {value:.4g} |" for key, value in numbers.items()]
-    return "\n".join(lines)
 
 
 def main() -> None:
