@@ -27,7 +27,7 @@ from tt_gym.motions.reaching import random_reaches, reaches_around
 from tt_gym.pretraining import distill, report, tracker
 from tt_gym.pretraining.average import average
 from tt_gym.pretraining.average import main as main_of_average
-from tt_gym.pretraining.clip_facts import aligned_poses, led_to, settled, stride_velocity
+from tt_gym.pretraining.clip_facts import aligned_poses, settled, stride_velocity
 from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import PROMPT_MODES, DistillEnv
 from tt_gym.pretraining.hard_windows import HardWindows
@@ -613,32 +613,27 @@ def test_actions_are_followed_only_with_words_or_parts_of_their_poses_shown():
     assert modes["walk"] == {"full", "heading_speed", "root", "sparse", "nothing", "text"}
 
 
-def test_led_commands_show_where_the_hand_will_stay_beside_the_root_of_now():
-    clips = random_reaches(count=8, duration_s=20.0)  # some of them walking
+def test_led_commands_show_the_point_that_is_asked_for():
+    clips = [*random_reaches(count=4, duration_s=20.0), *reaches_around(count=4, duration_s=9.0)]
     library = MotionLibrary(DEEPMIMIC, clips)
     env, hand = prompted(library, "led"), DEEPMIMIC.right_hand
     env.commanded[:] = False
     shown = env.targets()
     env.commanded[:] = True
     later = env.targets()
-    now = library.frame_index(env.clip_ids, env.frame)
-    index = led_to(library)[now]
-    assert (index >= now).all()
-    assert (index > now + 5).any()
-    frames = library.frames.pos[index].unsqueeze(1)
-    expected = frames[:, :, hand, :2] - frames[:, :, 0, :2] + shown.pos[:, :, 0, :2]
-    torch.testing.assert_close(later.pos[:, :, hand, :2], expected)
-    assert torch.equal(later.pos[:, :, hand, 2], frames[:, :, hand, 2].expand(-1, 5))
-    assert torch.equal(later.pos[:, :, 0], shown.pos[:, :, 0])
-    # where it stays it has come to rest, and it has not before
-    (standing,) = reaches_around(count=1, duration_s=9.0, seed=1)
-    library = MotionLibrary(DEEPMIMIC, [standing])
-    goals = library.frames.pos[led_to(library).unique()[:-1], hand]
-    own = library.frames.pos[:, hand]
-    apart = (own.unsqueeze(1) - goals).norm(dim=-1).amin(dim=1)
-    assert float(apart.max()) > 0.2
-    speed = (library.frames.vel[:, hand] - library.frames.vel[:, 0]).norm(dim=-1)
-    assert float(speed[led_to(library)[:-1].unique()[:-1]].max()) < 0.2
+    goals = library.goals[library.frame_index(env.clip_ids, env.frame)]
+    asked = goals.isfinite().all(dim=-1)
+    assert 0 < int(asked.sum()) < len(asked)
+    expected = goals[asked].unsqueeze(1).expand(-1, len(TARGET_STEPS), -1)
+    assert torch.equal(later.pos[asked][:, :, hand], expected)
+    assert torch.equal(later.pos[~asked], shown.pos[~asked])
+    others = [index for index in range(DEEPMIMIC.num_bodies) if index != hand]
+    assert torch.equal(later.pos[:, :, others], shown.pos[:, :, others])
+    # nobody is there in a moment: such commands are for the far tokens
+    env.draw_prompts(torch.arange(env.num_envs))
+    near = env.pos_visible[:, :-2, hand].any(dim=1)
+    assert near.any()
+    assert not (near & env.commanded).any()
 
 
 def test_commands_show_a_later_heading_and_velocity(library):

@@ -106,7 +106,7 @@ def test_most_points_are_reached_and_held(standing):
     base = unroll(shipped_clip(name), 13.0)
     misses, held = [], []
     for _ in range(6):
-        points, weight = random_course(360, standing=standing, generator=generator)
+        points, weight, _ = random_course(360, standing=standing, generator=generator)
         clip = reach_along(base_of(base), points, weight, standing=standing, name="made")
         misses.append(miss(clip, base_of(base), points)[weight == 1.0])
         runs = torch.diff(torch.cat((torch.zeros(1), (weight == 1.0).float(), torch.zeros(1))))
@@ -153,7 +153,17 @@ def test_the_body_turns_to_points_all_around():
         ahead += rotations.wrap_angle(azimuth)[kept & (way[:, 2].abs() < 0.5)].tolist()
         spread = rotations.wrap_angle(heading - heading[0]).abs().max()
         assert float(spread) > 0.7
-    assert sum(way > 0.4 for way in walked) in range(1, 9)
+        # the hand gets to the points that are asked for, and they stay where they are
+        own, asked = clip.goals, clip.goals.isfinite().all(dim=-1)
+        assert 0.5 < float(asked.float().mean()) < 1.0
+        starts = (asked[1:] & ~(own[1:] == own[:-1]).all(dim=-1)).nonzero().flatten() + 1
+        assert len(starts) > 2
+        away = (pos[:, hand] - own).norm(dim=-1)
+        for first, end in zip(starts.tolist(), [*starts.tolist()[1:], len(own)], strict=True):
+            there = away[first:end][asked[first:end]]
+            assert float(there.min()) < 0.01
+            assert float(there[0]) > 0.02
+    assert sum(way > 0.4 for way in walked) in range(2, 11)
     # while the hand stays, so does the body, with the point before it or to its right
     assert sum(angle > 0.2 for angle in turned) < 0.05 * len(turned)
     assert -1.8 < min(ahead) and max(ahead) < 1.0

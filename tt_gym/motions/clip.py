@@ -48,6 +48,8 @@ class Clip:
             direction of travel (rad) that the motion is on its way to, (T, 2) or (T, 3); edits that
             change places or times drop it.
         led: for clips made by leading a body from point to point, the name of that body.
+        goals: for such clips, where that body is asked to be and stay, m, world, from when it sets
+            out until it leaves; NaN in between and where the point moves along; (T, 3).
         behaviours: for clips made of several, frame from which on something else is done, and what
             (a key of :data:`tt_gym.text.BEHAVIOURS`); edits that change times drop it.
     """
@@ -59,6 +61,7 @@ class Clip:
     source: str
     asked: Tensor | None = None
     led: str | None = None
+    goals: Tensor | None = None
     behaviours: tuple[tuple[int, str], ...] = ()
 
     def __repr__(self) -> str:
@@ -81,9 +84,12 @@ def save_clip(clip: Clip, path: str | Path) -> None:
     header = {"name": clip.name, "loop": clip.loop, "source": clip.source, "fps": FPS}
     header |= {} if clip.led is None else {"led": clip.led}
     header |= {"behaviours": clip.behaviours} if clip.behaviours else {}
-    extra: dict[str, Any] = (
-        {} if clip.asked is None else {"asked": clip.asked.numpy().astype(np.float32)}
-    )
+    optional = {"asked": clip.asked, "goals": clip.goals}
+    extra: dict[str, Any] = {
+        name: values.numpy().astype(np.float32)
+        for name, values in optional.items()
+        if values is not None
+    }
     np.savez_compressed(
         path,
         **extra,
@@ -104,6 +110,7 @@ def load_clip(path: str | Path) -> Clip:
         with np.load(path, allow_pickle=False) as arrays:
             root_pos, joint_rot = arrays["root_pos"], arrays["joint_rot"]
             asked = arrays["asked"] if "asked" in arrays else None
+            goals = arrays["goals"] if "goals" in arrays else None
             header = json.loads(str(arrays["header"]))
         name, loop, source, fps = (header[field] for field in ("name", "loop", "source", "fps"))
     except FileNotFoundError:
@@ -119,6 +126,8 @@ def load_clip(path: str | Path) -> Clip:
             raise ClipError(
                 f"{path}: field 'asked' must be finite and {allowed[0]} or {allowed[1]}"
             )
+    if goals is not None and goals.shape != (len(root_pos), 3):
+        raise ClipError(f"{path}: field 'goals' must be {(len(root_pos), 3)}, got {goals.shape}")
     if fps != FPS:
         raise ClipError(f"{path}: field 'fps' is {fps}, must be {FPS}")
     return Clip(
@@ -129,6 +138,7 @@ def load_clip(path: str | Path) -> Clip:
         source=source,
         asked=None if asked is None else torch.from_numpy(asked.astype(np.float32)),
         led=header.get("led"),
+        goals=None if goals is None else torch.from_numpy(goals.astype(np.float32)),
         behaviours=_checked_behaviours(path, header.get("behaviours", []), len(root_pos)),
     )
 
@@ -190,6 +200,8 @@ def mirror(clip: Clip, humanoid: Humanoid) -> Clip:
         root_pos=clip.root_pos * flip_pos,
         joint_rot=swapped * flip_rot,
         asked=None,
+        led=None,
+        goals=None,
         behaviours=tuple((first, captions.mirrored_name(name)) for first, name in clip.behaviours),
     )
 
@@ -248,6 +260,6 @@ def lift(clip: Clip, humanoid: Humanoid, percentile: float = 10.0) -> Clip:
     """
     pos, rot = world_pose(humanoid, clip.root_pos, clip.joint_rot)
     depth = torch.quantile(humanoid.lowest_point(pos, rot), percentile / 100.0)
-    raised = clip.root_pos.clone()
-    raised[:, 2] += torch.relu(-depth)
-    return dataclasses.replace(clip, root_pos=raised)
+    up = torch.tensor([0.0, 0.0, float(torch.relu(-depth))])
+    goals = None if clip.goals is None else clip.goals + up
+    return dataclasses.replace(clip, root_pos=clip.root_pos + up, goals=goals)

@@ -32,6 +32,7 @@ def time_warp(clip: Clip, factor: float) -> Clip:
         joint_rot=rot.float(),
         source=f"{clip.source}; made: played {factor:g} times as fast",
         asked=None,
+        goals=None,
         behaviours=(),
     )
 

@@ -83,6 +83,8 @@ class MotionLibrary:
         bodies = [-1 if clip.led is None else humanoid.body_index(clip.led) for clip in ready]
         self.led = torch.tensor(bodies)
         """Index of the body by which a made clip is led, -1 for others: (C,)."""
+        self.goals = torch.cat([_goals(clip) for clip in ready])
+        """Where the led body is asked to be, m, world, NaN where nothing is: (F, 3)."""
         self.behaviour = torch.cat([_behaviour(clip) for clip in ready])
         """Index of what is done, see :mod:`tt_gym.text.captions`, -1 where there are no words for
         it: (F,)."""
@@ -165,6 +167,10 @@ def _behaviour(clip: Clip) -> Tensor:
     for first, behaviour in clip.behaviours:
         index[first:] = captions.NAMES.index(behaviour)
     return index
+
+
+def _goals(clip: Clip) -> Tensor:
+    return torch.full((clip.num_frames, 3), torch.nan) if clip.goals is None else clip.goals
 
 
 def _asked(clip: Clip) -> Tensor:

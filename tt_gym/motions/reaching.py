@@ -36,7 +36,7 @@ _NATURAL = (0.0, -0.25, 0.8)  # where the hand about hangs, m
 _REST_SHARE, _WALK_SHARE = 0.4, 0.3
 _DEPTH = 0.42  # m the pelvis sinks for the lowest points
 # of those all around
-_WALK_S, _SLOWING = (0.5, 1.8), 2.0  # m/s^2
+_WALKS_FIRST, _WALK_S, _SLOWING = 0.5, (0.5, 1.8), 2.0  # m/s^2
 _AROUND = 0.6, (0.4, 1.6)  # m along either axis, at most; heights
 _EASY, _AHEAD = (math.radians(-90.0), math.radians(40.0)), (math.radians(-60.0), math.radians(15.0))
 _TURN_RATE, _STAY_S = math.radians(130.0), (0.7, 2.0)
@@ -64,7 +64,19 @@ def posture(point: Tensor) -> Tensor:
     return torch.stack((stoop, twist, lean, azimuth), dim=-1)
 
 
-def reach_along(base: Clip, points: Tensor, weight: Tensor, *, standing: bool, name: str) -> Clip:
+Span = tuple[float, float, float]
+"""When the hand sets out for a point, arrives there and leaves it, s."""
+
+
+def reach_along(
+    base: Clip,
+    points: Tensor,
+    weight: Tensor,
+    *,
+    standing: bool,
+    name: str,
+    spans: Sequence[Span] = (),
+) -> Clip:
     """``base`` with the right hand at ``points``.
 
     Args:
@@ -73,6 +85,7 @@ def reach_along(base: Clip, points: Tensor, weight: Tensor, *, standing: bool, n
         weight: 0: the recorded arm, 1: the hand at the point, (T,).
         standing: whether the body may crouch over the feet as they are.
         name: of the new clip.
+        spans: in which the hand goes to a point that stays where it is, and stays there.
     """
     humanoid = DEEPMIMIC
     root_pos, joint_rot = base.root_pos.double().clone(), base.joint_rot.double().clone()
@@ -103,8 +116,20 @@ def reach_along(base: Clip, points: Tensor, weight: Tensor, *, standing: bool, n
     joint_rot = rotations.slerp(joint_rot, placed, part)
     source = f"{base.source}; made: right hand led to points by inverse kinematics"
     joint_rot = rotations.quat_normalize(joint_rot)
-    led = humanoid.body_names[hand]
-    return Clip(name, root_pos.float(), joint_rot.float(), False, source, led=led)
+    path = world_pose(humanoid, root_pos, joint_rot)[0][:, hand]
+    goals = torch.full_like(path, torch.nan)
+    for sets_out, arrives, leaves in spans:
+        if round(arrives * FPS) < len(path):
+            goals[round(sets_out * FPS) : round(leaves * FPS)] = path[round(arrives * FPS)]
+    return Clip(
+        name,
+        root_pos.float(),
+        joint_rot.float(),
+        loop=False,
+        source=source,
+        led=humanoid.body_names[hand],
+        goals=goals.float(),
+    )
 
 
 def _axis(name: str) -> Tensor:
@@ -143,8 +168,8 @@ def random_points(count: int, *, standing: bool, generator: torch.Generator) -> 
 
 def random_course(
     frames: int, *, standing: bool, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Points (T, 3) and weights (T,) of one reach after the other; some rest in between."""
+) -> tuple[Tensor, Tensor, list[Span]]:
+    """Points (T, 3), weights (T,) and times of one reach after the other; some rest in between."""
     uniform = functools.partial(making.uniform, generator)
 
     def point() -> list[float]:
@@ -155,10 +180,11 @@ def random_course(
 
     natural, goal = list(_NATURAL), point()
     keys = [(0.0, [*goal, 0.0]), (_REST_S, [*goal, 0.0])]  # time; point and weight
-    came_from = natural
+    came_from, spans = natural, []
     while keys[-1][0] * FPS < frames:
         arrival = keys[-1][0] + travel(came_from, goal)
         leave = arrival + HOLD_S
+        spans.append((keys[-1][0], arrival, leave))
         keys += [(arrival, [*goal, 1.0]), (leave, [*goal, 1.0])]
         came_from, goal = goal, point()
         if uniform(0.0, 1.0) < _REST_SHARE:
@@ -169,7 +195,7 @@ def random_course(
                 (back + _REST_S, [*goal, 0.0]),
             ]
             came_from = natural
-    return _through(keys, frames)
+    return *_through(keys, frames), spans
 
 
 def _through(keys: list[tuple[float, list[float]]], frames: int) -> tuple[Tensor, Tensor]:
@@ -202,16 +228,17 @@ def random_reaches(*, count: int, duration_s: float = 12.0, seed: int = 0) -> li
     for index in range(count):
         standing = bool(torch.rand((), generator=generator) >= _WALK_SHARE)
         base = _first(bases[standing], frames)
-        points, weight = random_course(frames, standing=standing, generator=generator)
-        name = f"reach_{seed}_{index}"
-        clips.append(reach_along(base, points, weight, standing=standing, name=name))
+        points, weight, spans = random_course(frames, standing=standing, generator=generator)
+        name, spans = f"reach_{seed}_{index}", spans if standing else []
+        clips.append(reach_along(base, points, weight, standing=standing, name=name, spans=spans))
     return clips
 
 
 def reaches_around(*, count: int, duration_s: float = 12.0, seed: int = 0) -> list[Clip]:
     """Clips ``reach_around_SEED_0`` ...: stand, perhaps after a walk, and reach for points around.
 
-    Whatever lies beside or behind the body it turns to while the hand is on its way.
+    Whatever lies beside or behind the body it turns to while the hand is on its way. A walk stops
+    for the first point.
 
     Raises:
         ValueError: ``count`` or ``duration_s`` is not positive.
@@ -225,17 +252,17 @@ def reaches_around(*, count: int, duration_s: float = 12.0, seed: int = 0) -> li
     time = torch.arange(frames, dtype=torch.float64) / FPS
     clips = []
     for index in range(count):
-        walks = float(uniform(0.0, 1.0) < _WALK_SHARE)
-        stop = uniform(*_WALK_S)
-        speed = (walk.speed - _SLOWING * (time - stop).clamp(min=0.0)).clamp(min=0.0) * walks
-        now = stop + walks * walk.speed / _SLOWING
-        rate = torch.zeros_like(time)
+        walks = float(uniform(0.0, 1.0) < _WALKS_FIRST)
+        now = uniform(*_WALK_S)
+        speed = (walk.speed - _SLOWING * (time - now).clamp(min=0.0)).clamp(min=0.0) * walks
+        walks_on = 0.5 * walks * walk.speed**2 / _SLOWING  # m, after the first point is asked for
+        rate, spans = torch.zeros_like(time), []
         came_from = list(_NATURAL)
         keys = [(0.0, [*came_from, 0.0]), (now, [*came_from, 0.0])]
         while now < duration_s:
             side, height = _AROUND
-            point = [uniform(-side, side), uniform(-side, side), uniform(*height)]
-            azimuth = math.atan2(point[1], point[0])
+            point = [uniform(-side, side) - walks_on, uniform(-side, side), uniform(*height)]
+            azimuth, sets_out = math.atan2(point[1], point[0]), now
             ahead = azimuth if _EASY[0] <= azimuth <= _EASY[1] else uniform(*_AHEAD)
             turn = math.remainder(azimuth - ahead, 2.0 * math.pi)
             radius = max(math.hypot(*point[:2]), _RADIUS[0])
@@ -243,11 +270,13 @@ def reaches_around(*, count: int, duration_s: float = 12.0, seed: int = 0) -> li
             travel = uniform(*_TRAVEL_S) + math.dist(came_from, goal) / _HAND_SPEED
             lasts = max(abs(turn) / _TURN_RATE, 1.0 / FPS)
             rate += turn / lasts * ((time >= now) & (time < now + lasts))
-            now += max(lasts, travel)
+            slows = walk.speed / _SLOWING if walks_on else 0.0
+            now += max(lasts, travel, slows)
             keys.append((now, [*goal, 1.0]))
-            now += uniform(*_STAY_S)
+            spans.append((sets_out, now, now + uniform(*_STAY_S)))
+            now = spans[-1][-1]
             keys.append((now, [*goal, 1.0]))
-            came_from = goal
+            came_from, walks_on = goal, 0.0
         base = locomotion(
             stand,
             walk,
@@ -259,7 +288,7 @@ def reaches_around(*, count: int, duration_s: float = 12.0, seed: int = 0) -> li
         )
         points, weight = _through(keys, frames)
         name = f"reach_around_{seed}_{index}"
-        clips.append(reach_along(base, points, weight, standing=True, name=name))
+        clips.append(reach_along(base, points, weight, standing=True, name=name, spans=spans))
     return clips
 
 

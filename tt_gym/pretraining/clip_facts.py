@@ -13,7 +13,6 @@ ASKED_CHANGE = 0.05  # rad or m/s: more than that is something else that is aske
 _STRIDE_S = 0.7  # velocities are averaged over about half a walking cycle
 _SETTLED_FRAMES = 45  # after a change in a made clip, all that was asked has become visible
 _STRAIGHT = 0.7  # cosine to the mean direction that no frame of a loop falls below
-_HELD_SPEED = 0.2  # m/s beside the root: a led body that is slower is where it was led to
 
 
 def stride_velocity(library: MotionLibrary) -> Tensor:
@@ -47,20 +46,6 @@ def settled(library: MotionLibrary) -> Tensor:
     straight = torch.tensor([bool((way @ way.mean(dim=0) > _STRAIGHT).all()) for way in ways])
     loops = torch.repeat_interleave(library.loops & straight, library.lengths)
     return loops | (made & (frames - latest >= _SETTLED_FRAMES))
-
-
-def led_to(library: MotionLibrary) -> Tensor:
-    """Row of the library's frames, (F,), at which the clip's led body next stays beside the root.
-
-    The clip's last frame where it does not stay any more, or nothing is led.
-    """
-    rows = torch.arange(len(library.behaviour))
-    led = torch.repeat_interleave(library.led, library.lengths)
-    vel = library.frames.vel
-    still = (vel[rows, led] - vel[:, 0]).norm(dim=-1) < _HELD_SPEED
-    still &= led >= 0
-    still[library.starts + library.lengths - 1] = True
-    return torch.where(still, rows, len(rows)).flip(0).cummin(dim=0).values.flip(0)
 
 
 def aligned_pose(pos: Tensor, root_rot: Tensor, vel: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from tt_gym.pretraining.clip_facts import (
     ASKED_CHANGE,
     aligned_pose,
     aligned_poses,
-    led_to,
     settled,
     stride_velocity,
 )
@@ -104,7 +103,7 @@ class DistillEnv(TrackingEnv):
         self.text_visible = torch.zeros(num_envs, dtype=torch.bool)
         super().__init__(simulator, library, seed=seed)
         self._stride_velocity = stride_velocity(library)
-        self._aligned, self._led_to = aligned_poses(library), led_to(library)
+        self._aligned = aligned_poses(library)
         self._changes = self._moments_of_change()
         self._settled, self._made = settled(library), library.asked.isfinite().all(dim=-1)
         self._timeless = torch.tensor([self._index[name] for name in _TIMELESS])
@@ -299,7 +298,8 @@ class DistillEnv(TrackingEnv):
         root[0] = True
         path = (is_mode("root") & far).unsqueeze(-1) & root
         led = self.library.led[self.clip_ids[ids]].view(-1, 1, 1) == torch.arange(bodies)
-        led = led & (is_mode("led") & (far | coin(_LED_NEAR, tokens))).unsqueeze(-1)
+        near = coin(_LED_NEAR, tokens) & ~self.commanded[ids].unsqueeze(-1)
+        led = led & (is_mode("led") & (far | near)).unsqueeze(-1)
         for visible in (self.pos_visible, self.rot_visible):
             random_parts = sparse.unsqueeze(-1) & coin(_SPARSE_BODY, tokens, bodies)
             visible[ids] = full.unsqueeze(-1) | path | random_parts
@@ -319,14 +319,13 @@ class DistillEnv(TrackingEnv):
         index = self.library.behaviour[self.library.frame_index(self.clip_ids, self.frame)]
         return torch.where(self.text_visible, index, captions.NONE)
 
-    def _led_further(self, pos: Tensor, later: Tensor) -> Tensor:
-        """``pos`` (N, K, B, 3) with led bodies as they are later, around the root of now."""
-        rows = torch.arange(self.num_envs)
+    def _with_goals(self, pos: Tensor, now: Tensor) -> Tensor:
+        """``pos`` (N, K, B, 3) with led bodies where they are asked to be, where they are."""
+        goals, rows = self.library.goals[now], torch.arange(self.num_envs)
+        asked = self.commanded & (self.mode == self._index["led"]) & goals.isfinite().all(dim=-1)
         body = self.library.led[self.clip_ids].clamp(min=0)
-        moved = later[rows, :, body]
-        moved[..., :2] += pos[:, :, 0, :2] - later[:, :, 0, :2]
-        led = (self.mode == self._index["led"]).view(-1, 1, 1)
-        pos[rows, :, body] = torch.where(led, moved, pos[rows, :, body])
+        goals = torch.where(asked.view(-1, 1, 1), goals.unsqueeze(1), pos[rows, :, body])
+        pos[rows, :, body] = goals
         return pos
 
     def targets(self) -> Targets:
@@ -337,8 +336,6 @@ class DistillEnv(TrackingEnv):
         frames, now = self.library.frames, self.library.frame_index(self.clip_ids, self.frame)
         ahead = self.commanded * self._command_steps[self.mode]
         later = self.library.frame_index(clips, times + ahead.unsqueeze(-1))
-        led = (self.commanded & (self.mode == self._index["led"])).unsqueeze(-1)
-        later = torch.where(led, self._led_to[now].unsqueeze(-1), later)
         heading, velocity = rotations.heading(frames.rot[later, 0]), self._stride_velocity[later]
         # a made clip knows what it is on its way to: that is what users will show
         asked = self.library.asked[now]
@@ -347,7 +344,7 @@ class DistillEnv(TrackingEnv):
         heading = torch.where(known.unsqueeze(-1), asked[:, :1], heading)
         velocity = torch.where(known.view(-1, 1, 1), course, velocity)
         return Targets(
-            pos=self._led_further(frames.pos[index], frames.pos[later]),
+            pos=self._with_goals(frames.pos[index], now),
             rot=frames.rot[index],
             heading=heading,
             velocity=velocity,
