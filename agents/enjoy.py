@@ -28,6 +28,14 @@ _GIF_STRIDE = 2  # browsers play no more than about 20 pictures per second
 _MAX_ENVS = 9
 
 
+def video_file(text: str) -> Path:
+    """Path of a video, as an argparse type."""
+    path = Path(text)
+    if path.suffix not in FORMATS:
+        raise argparse.ArgumentTypeError(f"must end in {' or '.join(FORMATS)}, got {text!r}")
+    return path
+
+
 def film(
     env_id: str,
     actor: Actor | None,
@@ -203,7 +211,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--episodes", type=count, default=1)
     parser.add_argument("--num-envs", type=int, default=1, help="1 to 9, shown in a grid")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--output", type=Path, help="*.mp4 or *.gif (default: ENV.mp4)")
+    where.add_argument("--output", type=video_file, help="*.mp4 or *.gif (default: ENV.mp4)")
     where.add_argument(
         "--viewer", action="store_true", help="show one environment in MuJoCo's window instead"
     )

@@ -17,9 +17,10 @@ import gymnasium
 import numpy as np
 
 import tt_gym
-from agents.enjoy import film
+from agents.enjoy import film, video_file
 from agents.statistics import wilson_interval
 from tt_gym.bfm.prompts import Prompt, Rule, Schedule, Text, near_object
+from tt_gym.command_line import count
 
 ENV_ID = "TTStrike-v0"
 VIDEO_ENVS = 4
@@ -77,10 +78,10 @@ def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float]]:
     """Command line; share of boxes toppled with and without the token, by what was shown."""
     parser = argparse.ArgumentParser(description="A token beside prompts.")
     parser.add_argument("--distance", type=float, default=1.0, help="of the kick, m")
-    parser.add_argument("--episodes", type=int, default=200)
+    parser.add_argument("--episodes", type=count, default=200)
     parser.add_argument("--max-episode-steps", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("beside.mp4"))
+    parser.add_argument("--output", type=video_file, default=Path("beside.mp4"))
     args = parser.parse_args(arguments)
     settings = {"episodes": args.episodes, "steps": args.max_episode_steps, "seed": args.seed}
     print(

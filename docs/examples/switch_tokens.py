@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 import tt_gym
-from agents.enjoy import film
+from agents.enjoy import film, video_file
 from agents.evaluate import evaluate
 from tt_gym.bfm.prompts import Rule, Schedule, near_object
+from tt_gym.command_line import count
 
 ENV_ID = "TTStrike-v0"
 MAX_VIDEO_ENVS = 4
@@ -56,11 +57,11 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser = argparse.ArgumentParser(description="Two tokens switched at run time.")
     parser.add_argument("--distance", type=float, default=1.5, help="m")
     parser.add_argument("--speed", type=float, default=1.2, help="of the walk, m/s")
-    parser.add_argument("--episodes", type=int, default=200)
+    parser.add_argument("--episodes", type=count, default=200)
     parser.add_argument("--max-episode-steps", type=int, default=300)
     parser.add_argument("--num-envs", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("switch.mp4"))
+    parser.add_argument("--output", type=video_file, default=Path("switch.mp4"))
     args = parser.parse_args(arguments)
     walk, strike = tt_gym.tokens.load("direction"), tt_gym.tokens.load("strike")
     settings: dict[str, Any] = {
