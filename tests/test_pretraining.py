@@ -636,6 +636,21 @@ def test_led_commands_show_the_point_that_is_asked_for():
     assert not (near & env.commanded).any()
 
 
+def test_more_episodes_begin_just_before_the_hand_is_asked_somewhere():
+    library = MotionLibrary(DEEPMIMIC, reaches_around(count=4, duration_s=20.0))
+    goals = library.goals
+    new = goals[1:].isfinite().all(dim=-1) & (goals.diff(dim=0) != 0).any(dim=-1)
+    onsets = torch.cat((torch.tensor([False]), new))
+    soon = torch.stack([onsets.roll(-ahead) for ahead in range(15)]).any(dim=0)
+
+    def share(disturb: bool) -> float:
+        env = DistillEnv(MujocoCpu(DEEPMIMIC, 1), library, disturb=disturb)
+        clips, frames = env.draw_starts(4000)
+        return float(soon[library.frame_index(clips, frames)].float().mean())
+
+    assert share(True) > share(False) + 0.1
+
+
 def test_commands_show_a_later_heading_and_velocity(library):
     env = prompted(library, "heading_speed")
     env.commanded[:] = False

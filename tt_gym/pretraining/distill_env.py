@@ -201,7 +201,7 @@ class DistillEnv(TrackingEnv):
         self.draw_prompts(ids)
 
     def draw_starts(self, count: int) -> tuple[Tensor, Tensor]:
-        """Often where a made course is about to start, stop, turn or hurry."""
+        """Often where a made clip is about to start, stop, turn, hurry, act or reach."""
         clips, frames = super().draw_starts(count)
         if self.disturb and len(self._changes):
             chance = torch.rand(count, generator=self.generator)
@@ -223,6 +223,8 @@ class DistillEnv(TrackingEnv):
             done = self.library.behaviour[start : start + len(asked)]
             other = (asked.diff(dim=0).abs() > ASKED_CHANGE).any(dim=-1)
             other |= (done.diff() != 0) & asked[1:].isnan().all(dim=-1)
+            goals = self.library.goals[start : start + len(asked)]
+            other |= (goals.diff(dim=0) != 0).any(dim=-1) & goals[1:].isfinite().all(dim=-1)
             changed = other.nonzero().flatten() + 1
             moments.append(torch.stack((torch.full_like(changed, clip_id), changed), dim=-1))
         return torch.cat(moments)
