@@ -70,15 +70,15 @@ def train(arguments: list[str]) -> Path:
         parser.error(f"unknown --env {own.env!r}; known: {', '.join(_known_ids())}")
     if own.algo not in ALGOS:
         parser.error(f"unknown --algo {own.algo!r}; known: {', '.join(CONFIGURED)}")
+    if not is_resumable(own.algo) and (own.resume or own.max_minutes):
+        option = "--resume" if own.resume else "--max-minutes"
+        known = ", ".join(name for name in ALGOS if is_resumable(name))
+        parser.error(f"{option} is for --algo {known}, not {own.algo}")
     if own.algo not in CONFIGURED and "--conf-file" not in " ".join(others):
         parser.error(
             f"--algo {own.algo} needs a --conf-file with its hyper-parameters; "
             f"there are some for {', '.join(CONFIGURED)}"
         )
-    if not is_resumable(own.algo) and (own.resume or own.max_minutes):
-        option = "--resume" if own.resume else "--max-minutes"
-        known = ", ".join(name for name in ALGOS if is_resumable(name))
-        parser.error(f"{option} is for --algo {known}, not {own.algo}")
     options = RunOptions(
         arguments=tuple(_without_resume(given)),
         resume=own.resume,

@@ -22,6 +22,7 @@ from agents.export import encoder_of, has_token, parameter_counts
 from agents.policies import ThroughBFMPolicy
 from agents.resume import ResumableRun
 from agents.vec_env import TaskTokenVecEnv, native_env
+from tt_gym.checkpoint import CheckpointError
 from tt_gym.envs import TaskTokenVectorEnv
 
 ARGUMENTS_FILE = "arguments.json"
@@ -155,6 +156,7 @@ class TaskTokenExperiments(ExperimentManager):
 
         Raises:
             SetupError: hyper-parameters or environment settings that cannot be used.
+            CheckpointError: the frozen model or the run to resume cannot be loaded.
         """
         try:
             results = super().setup_experiment()
@@ -162,6 +164,8 @@ class TaskTokenExperiments(ExperimentManager):
             for folder in (Path(self.params_path), self.run_dir):
                 with contextlib.suppress(OSError):  # not empty, or not made yet
                     folder.rmdir()
+            if isinstance(error, CheckpointError):
+                raise
             raise SetupError(str(error)) from error
         if results is None:
             return None

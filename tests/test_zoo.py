@@ -292,4 +292,4 @@ def test_the_token_norm_is_that_of_what_the_model_receives(other_bfm):
 def test_a_video_needs_a_positive_distance(value, capsys):
     with pytest.raises(SystemExit):
         train(["--env", IDS[0], "--video-every", value])
-    assert f"must be at least 1, got {value}" in capsys.readouterr().err
+    assert f"must be a whole number from 1 on, got {value}" in capsys.readouterr().err
