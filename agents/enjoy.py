@@ -30,10 +30,16 @@ _MAX_ENVS = 9
 
 def video_file(text: str) -> Path:
     """Path of a video, as an argparse type."""
-    path = Path(text)
-    if path.suffix not in FORMATS:
-        raise argparse.ArgumentTypeError(f"must end in {' or '.join(FORMATS)}, got {text!r}")
-    return path
+    try:
+        return _checked(Path(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _checked(output: Path) -> Path:
+    if output.suffix not in FORMATS:
+        raise ValueError(f"output must end in {' or '.join(FORMATS)}, got {str(output)!r}")
+    return output
 
 
 def film(
@@ -65,8 +71,7 @@ def film(
     Raises:
         ValueError: another suffix or ``num_envs``, or no episodes.
     """
-    if output.suffix not in FORMATS:
-        raise ValueError(f"output must end in {' or '.join(FORMATS)}, got {str(output)!r}")
+    _checked(output)
     if not 1 <= num_envs <= _MAX_ENVS:
         raise ValueError(f"num_envs must be 1 to {_MAX_ENVS}, got {num_envs}")
     if episodes < 1:

@@ -30,6 +30,7 @@ from tt_gym.command_line import count, quoted
 CONFIG_FOLDER = Path(zoo_configs.__file__).parent
 CONFIGURED = [name for name in ALGOS if (CONFIG_FOLDER / f"{name}.yml").exists()]
 """Algorithms with hyper-parameters of ours."""
+CONF_FILE = ("-conf", "--conf")  # how rl-zoo3 takes others
 DEFAULTS = (
     *("--log-folder", "runs"),
     *("--seed", "0"),
@@ -74,7 +75,7 @@ def train(arguments: list[str]) -> Path:
         option = "--resume" if own.resume else "--max-minutes"
         known = ", ".join(name for name in ALGOS if is_resumable(name))
         parser.error(f"{option} is for --algo {known}, not {own.algo}")
-    if own.algo not in CONFIGURED and "--conf-file" not in " ".join(others):
+    if own.algo not in CONFIGURED and not any(item.startswith(CONF_FILE) for item in others):
         parser.error(
             f"--algo {own.algo} needs a --conf-file with its hyper-parameters; "
             f"there are some for {', '.join(CONFIGURED)}"
@@ -91,7 +92,8 @@ def train(arguments: list[str]) -> Path:
         settings = [quoted(setting) for setting in own.env_kwargs]
     except ValueError as error:
         parser.error(str(error))
-    settings += [*([] if own.bfm is None else [f"bfm:{own.bfm!r}"])]
+    if own.bfm is not None:
+        settings.append(f"bfm:{own.bfm!r}")
     if settings:
         others += ["--env-kwargs", *settings]
     return _run_zoo([*_defaults(own.algo), *named, *others], options)

@@ -195,13 +195,15 @@ def test_a_policy_with_a_memory_leaves_no_token_and_cannot_be_evaluated(tmp_path
         main(["--env", IDS[0], "--policy", str(run_dir), "--bfm", bfm])
 
 
-def test_an_unknown_algorithm_lists_the_known_ones(capsys):
+def test_an_unknown_algorithm_lists_the_known_ones(capsys, tmp_path):
     with pytest.raises(SystemExit):
         train(["--algo", "trop", "--env", IDS[0]])
     assert "unknown --algo 'trop'; known: ppo, trpo, " in capsys.readouterr().err
     with pytest.raises(SystemExit):
         train(["--algo", "sac", "--env", IDS[0]])
     assert "--algo sac needs a --conf-file" in capsys.readouterr().err
+    with pytest.raises(SetupError, match=r"gone\.yml"):
+        train(["--algo", "sac", "--env", IDS[0], "-conf", "gone.yml", "-f", str(tmp_path)])
 
 
 def test_a_training_that_cannot_begin_says_why_and_leaves_no_folder(tmp_path, bfm):

@@ -204,7 +204,6 @@ def load_token(name_or_path: str | Path, *, bfm: str | Path | None = None) -> To
     """
     path = _locate(name_or_path)
     content = load_checkpoint(path, kind=_KIND)
-    check_finite(path, content.get("weights", {}))
     try:
         saved = content["config"]
         config = EncoderConfig(**{**saved, "hidden": tuple(saved["hidden"])})
@@ -212,6 +211,7 @@ def load_token(name_or_path: str | Path, *, bfm: str | Path | None = None) -> To
         encoder.load_state_dict(content["weights"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: written by another version of tt_gym ({error})") from error
+    check_finite(path, encoder.state_dict())
     _check_model(encoder, path, bfm)
     return encoder.eval().requires_grad_(False)
 

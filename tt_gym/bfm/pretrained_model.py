@@ -70,7 +70,6 @@ def _load(path: str, changed_ns: int) -> MaskedMimic:
     if changed_ns and is_official(path):
         return load_official(path)
     content = load_checkpoint(path, kind=_KIND)
-    check_finite(path, content.get("weights", {}))
     try:
         model = MaskedMimic(_config(content["config"]))
         model.load_state_dict(content["weights"])
@@ -78,6 +77,7 @@ def _load(path: str, changed_ns: int) -> MaskedMimic:
         raise CheckpointError(
             f"{path}: tensors do not fit the sizes in the file: {error}"
         ) from error
+    check_finite(path, model.state_dict())
     return frozen(model)
 
 

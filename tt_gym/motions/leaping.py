@@ -24,14 +24,11 @@ from tt_gym.motions.clip import FPS, Clip, mirror, unroll
 from tt_gym.motions.editing import time_warp
 from tt_gym.motions.limbs import place_tip, world_pose
 from tt_gym.motions.shipped import shipped_clip
-from tt_gym.text import captions
-from tt_gym.text.captions import NAMES
 
 _GRAVITY = 9.81  # m/s^2
 _PACE, _FLIGHT_S = (0.95, 1.02), (0.24, 0.38)
 _RUN_UP_STEPS, _STEPS_AFTER, _LEAPS = (3, 6), 4, 2
 _STANCE = 7  # frames in which the root sinks and rises for a push, and again after the landing
-JUMP = "jump"
 _AIR = 0.03  # m: flights are where the body is higher above the floor than that
 
 
@@ -79,11 +76,11 @@ def leap(clip: Clip, first: int, last: int, flight_s: float) -> Clip:
     ankles, turned = world_pose(DEEPMIMIC, root, joint_rot)
     # the root sinks and comes up with the speed of the take-off, and the same backwards after it
     bent = root.clone()
-    ground, again = slice(before - _STANCE, before + 1), slice(before + count, None)
+    landing = before + count
     push = velocity[2] - (pos[before, 2] - pos[before - 1, 2]) * FPS
-    bent[ground, 2] += _sink(push)
+    bent[before - _STANCE : before + 1, 2] += _sink(push)
     stop = (pos[after + 1, 2] - pos[after, 2]) * FPS - (velocity[2] - _GRAVITY * end_s)
-    bent[again.start : again.start + _STANCE + 1, 2] += _sink(stop).flip(0)
+    bent[landing : landing + _STANCE + 1, 2] += _sink(stop).flip(0)
     placed = joint_rot
     for foot in DEEPMIMIC.feet:
         goal, keep = ankles[:, foot], turned[:, foot]
@@ -115,14 +112,13 @@ def random_leaps(*, count: int, seed: int = 0) -> list[Clip]:
     clips = []
     for index in range(count):
         clip = unroll(time_warp(shipped_clip("run"), uniform(*_PACE)), 10.0)
-        clip = dataclasses.replace(clip, behaviours=())
-        done, number = [(0, NAMES[captions.of_clip("run")])], 0
+        done, number = [(0, "run")], 0
         for _ in range(_LEAPS):
             number += steps(*_RUN_UP_STEPS)
             first, last = flights(clip)[number]
             clip = leap(clip, first, last, uniform(*_FLIGHT_S))
             first, last = flights(clip)[number]
-            done += [(first - _STANCE, JUMP), (last + 1, done[0][1])]
+            done += [(first - _STANCE, "jump"), (last + 1, "run")]
         end = flights(clip)[number + _STEPS_AFTER][0]
         clip = dataclasses.replace(
             clip,
@@ -143,11 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     making.add_arguments(parser, count=12)
     options = parser.parse_args(arguments)
-    try:
-        clips = random_leaps(count=options.count, seed=options.seed)
-    except ValueError as error:
-        parser.error(str(error))
-    making.write_clips(clips, options.out)
+    make = functools.partial(random_leaps, count=options.count, seed=options.seed)
+    making.make_and_write(parser, options.out, make)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -35,6 +35,17 @@ def check_positive(count: int, duration_s: float) -> None:
     """
     if count < 1 or not duration_s > 0.0:
         raise ValueError(f"count and duration_s must be positive, got {count} and {duration_s}")
+
+
+def make_and_write(
+    parser: argparse.ArgumentParser, folder: Path, make: Callable[[], Sequence[Clip]]
+) -> None:
+    """Save what ``make`` makes; what it refuses is an error of the command line."""
+    try:
+        clips = make()
+    except ValueError as error:
+        parser.error(str(error))
+    write_clips(clips, folder)
 
 
 def write_clips(clips: Sequence[Clip], folder: Path) -> None:

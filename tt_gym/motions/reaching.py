@@ -336,16 +336,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kind.add_argument("--around", action="store_true", help="turn to points beside and behind")
     kind.add_argument("--raised", action="store_true", help="hold it up; without --duration-s")
     options = parser.parse_args(arguments)
-    make = reaches_around if options.around else random_reaches
-    try:
-        clips = (
-            raised_hands(count=options.count, seed=options.seed)
-            if options.raised
-            else make(count=options.count, duration_s=options.duration_s, seed=options.seed)
-        )
-    except ValueError as error:
-        parser.error(str(error))
-    making.write_clips(clips, options.out)
+    given = {"count": options.count, "seed": options.seed}
+    if options.raised:
+        make = functools.partial(raised_hands, **given)
+    else:
+        kind_of = reaches_around if options.around else random_reaches
+        make = functools.partial(kind_of, duration_s=options.duration_s, **given)
+    making.make_and_write(parser, options.out, make)
 
 
 if __name__ == "__main__":

@@ -193,11 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     making.add_arguments(parser, count=12, duration_s=12.0)
     options = parser.parse_args(arguments)
-    try:
-        clips = random_steps(count=options.count, duration_s=options.duration_s, seed=options.seed)
-    except ValueError as error:
-        parser.error(str(error))
-    making.write_clips(clips, options.out)
+    given = {"count": options.count, "duration_s": options.duration_s, "seed": options.seed}
+    making.make_and_write(parser, options.out, functools.partial(random_steps, **given))
 
 
 if __name__ == "__main__":
