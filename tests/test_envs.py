@@ -123,6 +123,17 @@ def test_start_states_differ_between_environments(env_id, bfm):
     assert not np.array_equal(state[0], state[1])
 
 
+@pytest.mark.parametrize(
+    ("start", "shares"), [("clips", (0.3, 0.7)), ("standing", (0.0, 0.0)), ("walking", (1.0, 1.0))]
+)
+def test_episodes_begin_standing_walking_or_either(start, shares, bfm):
+    env = make_batch("TTReach-v0", bfm, num_envs=64, start=start).unwrapped
+    env.reset(seed=0)
+    speed = env.simulator.state.vel[:, 0, :2].norm(dim=-1)
+    assert shares[0] <= float((speed > 0.5).float().mean()) <= shares[1]
+    assert bool(((speed < 0.2) | (speed > 0.5)).all())
+
+
 # ---- determinism --------------------------------------------------------------------------------
 
 

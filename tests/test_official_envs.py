@@ -178,7 +178,7 @@ def test_an_unknown_start_names_those_of_the_humanoid(bfm):
         ValueError, match=r"start of this humanoid 'stand'.* Known: drop, standing, clip"
     ):
         make(V1, start="stand")
-    with pytest.raises(ValueError, match=r"start of this humanoid 'drop'\. Known: clips"):
+    with pytest.raises(ValueError, match=r"start of this humanoid 'drop'\. Known: clips, standing"):
         make(bfm, start="drop")
 
 

@@ -1,5 +1,7 @@
 """Limbs by inverse kinematics, and clips of reaches made with it."""
 
+import math
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from tt_gym.motions.clip import FPS, unroll
 from tt_gym.motions.limbs import place_tip, world_pose
 from tt_gym.motions.reaching import (
     HOLD_S,
+    _turn_to,
     main,
     miss,
     posture,
@@ -111,7 +114,8 @@ def test_most_points_are_reached_and_held(standing):
         misses.append(miss(clip, base_of(base), points)[weight == 1.0])
         runs = torch.diff(torch.cat((torch.zeros(1), (weight == 1.0).float(), torch.zeros(1))))
         held += (runs == -1).nonzero().flatten().sub((runs == 1).nonzero().flatten()).tolist()
-        assert (clip.led, clip.loop) == ("right_wrist", False)
+        # over a walk the point moves along with the body: no point that one could ask for
+        assert (clip.led, clip.loop) == ("right_wrist" if standing else None, False)
     found = torch.cat(misses)
     assert float((found < 0.02).float().mean()) > 0.75
     assert float(found.quantile(0.9)) < 0.1
@@ -139,12 +143,16 @@ def test_feet_stay_while_the_body_crouches():
 
 def test_the_body_turns_to_points_all_around():
     clips = reaches_around(count=12, duration_s=12.0, seed=3)
-    hand, walked, turned, ahead = DEEPMIMIC.right_hand, [], [], []
+    hand, feet = DEEPMIMIC.right_hand, list(DEEPMIMIC.feet)
+    walked, turned, ahead, lifted = [], [], [], []
     for clip in clips:
         assert clip.led == DEEPMIMIC.body_names[hand]
         root = clip.root_pos[:, :2]
         pos, _ = world_pose(DEEPMIMIC, clip.root_pos.double(), clip.joint_rot.double())
         walked.append(float((root[15] - root[0]).norm()))
+        # no jerk where a walk becomes a stand
+        assert float(root.diff(dim=0).diff(dim=0).norm(dim=-1).max()) * FPS**2 < 12.0
+        lifted.append(float(pos[:, feet, 2].amax(dim=0).sub(pos[0, feet, 2]).min()))
         heading = rotations.heading(clip.joint_rot[:, 0].double())
         kept = (pos[20:, hand] - pos[:-20, hand]).norm(dim=-1) < 0.05
         turned += rotations.wrap_angle(heading[20:] - heading[:-20])[kept].abs().tolist()
@@ -152,7 +160,7 @@ def test_the_body_turns_to_points_all_around():
         azimuth = torch.atan2(way[:, 1], way[:, 0]) - heading[20:]
         ahead += rotations.wrap_angle(azimuth)[kept & (way[:, 2].abs() < 0.5)].tolist()
         spread = rotations.wrap_angle(heading - heading[0]).abs().max()
-        assert float(spread) > 0.7
+        assert float(spread) > 0.6
         # the hand gets to the points that are asked for, and they stay where they are
         own, asked = clip.goals, clip.goals.isfinite().all(dim=-1)
         assert 0.5 < float(asked.float().mean()) < 1.0
@@ -163,10 +171,19 @@ def test_the_body_turns_to_points_all_around():
             there = away[first:end][asked[first:end]]
             assert float(there.min()) < 0.01
             assert float(there[0]) > 0.02
-    assert sum(way > 0.4 for way in walked) in range(2, 11)
+    assert sum(way > 0.4 for way in walked) in range(2, 10)
+    assert min(lifted) > 0.04  # both feet step
     # while the hand stays, so does the body, with the point before it or to its right
     assert sum(angle > 0.2 for angle in turned) < 0.05 * len(turned)
     assert -1.8 < min(ahead) and max(ahead) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("azimuth_deg", "turn_deg"), [(0, 0), (-70, 0), (90, 55), (150, 115), (170, -115), (-120, -45)]
+)
+def test_no_further_turn_is_made_than_the_arm_needs(azimuth_deg, turn_deg):
+    turn = _turn_to(math.radians(azimuth_deg))
+    assert math.degrees(turn) == pytest.approx(turn_deg, abs=1e-6)
 
 
 def test_raised_hands_are_up_while_the_clip_says_so():

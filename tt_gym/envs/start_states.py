@@ -17,18 +17,20 @@ from tt_gym.names import unknown
 from tt_gym.simulation.state import BodyState
 
 STARTS: dict[Humanoid, tuple[str, ...]] = {
-    DEEPMIMIC: ("clips",),
+    DEEPMIMIC: ("clips", "standing", "walking"),
     SMPL: ("drop", "standing", "clip"),
 }
 """Names of start states per humanoid, the usual one first.
 
-``clips``: half standing, half walking, poses of the shipped clips. ``drop``: as in the paper, the
-T-pose at rest with the pelvis at 1.14 m, from where it drops 0.2 m. ``standing``: at rest on the
-ground with hanging arms. ``clip``: anywhere in a motion that is given, see :class:`ClipStarts`.
+``clips``: half standing, half walking, poses of the shipped clips. ``standing``: with hanging arms,
+poses of the clip ``idle`` or at rest on the ground. ``walking``: poses of the clip
+``walk_forward``. ``drop``: as in the paper, the T-pose at rest with the pelvis at 1.14 m, from
+where it drops 0.2 m. ``clip``: anywhere in a motion that is given, see :class:`ClipStarts`.
 """
 _DROP_HEIGHT = 1.14  # m
 _ARM_ANGLE = 1.3  # rad, from stretched out sideways downwards
 _START_CLIPS = ("idle", "walk_forward")
+_SHARES = {"clips": (1.0, 1.0), "standing": (1.0, 0.0), "walking": (0.0, 1.0)}  # of these clips
 
 
 @functools.lru_cache(maxsize=1)
@@ -103,16 +105,15 @@ def sample_start_states(
         ``qpos`` (count, nq) and ``qvel`` (count, nv).
     """
     start = chosen_start(humanoid, start)
-    if start == "clips":
-        return _from_clips(count, generator)
+    if humanoid is DEEPMIMIC:
+        return _from_clips(count, generator, torch.tensor(_SHARES[start]))
     qpos = _standing() if start == "standing" else _t_pose(_DROP_HEIGHT)
     return qpos.repeat(count, 1), torch.zeros(count, SMPL.nv)
 
 
-def _from_clips(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _from_clips(count: int, generator: torch.Generator, shares: Tensor) -> tuple[Tensor, Tensor]:
     library = _library()
-    weights = torch.ones(len(library.names))
-    clip_ids, frames = library.sample(count, weights, generator)
+    clip_ids, frames = library.sample(count, shares, generator)
     return _at_origin(library.frames[library.frame_index(clip_ids, frames)])
 
 

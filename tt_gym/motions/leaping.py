@@ -26,9 +26,10 @@ from tt_gym.motions.limbs import place_tip, world_pose
 from tt_gym.motions.shipped import shipped_clip
 
 _GRAVITY = 9.81  # m/s^2
-_PACE, _FLIGHT_S = (0.95, 1.02), (0.24, 0.38)
+_PACE, _FLIGHT_S = (0.95, 1.02), (0.34, 0.38)
 _RUN_UP_STEPS, _STEPS_AFTER, _LEAPS = (3, 6), 4, 2
 _STANCE = 7  # frames in which the root sinks and rises for a push, and again after the landing
+_TOLD_EARLIER = 10  # frames before the push, at most: about one step
 _AIR = 0.03  # m: flights are where the body is higher above the floor than that
 
 
@@ -118,7 +119,8 @@ def random_leaps(*, count: int, seed: int = 0) -> list[Clip]:
             first, last = flights(clip)[number]
             clip = leap(clip, first, last, uniform(*_FLIGHT_S))
             first, last = flights(clip)[number]
-            done += [(first - _STANCE, "jump"), (last + 1, "run")]
+            told = first - _STANCE - steps(0, _TOLD_EARLIER)
+            done += [(told, "jump"), (last + 1, "run")]
         end = flights(clip)[number + _STEPS_AFTER][0]
         clip = dataclasses.replace(
             clip,

@@ -4,6 +4,7 @@
 
 The arm is placed by inverse kinematics over standing and walking. For a low point the body crouches
 and leans, with its feet where they were; for one aside or far away the chest turns and leans along.
+With ``--around`` the body turns, step by step, to points beside and behind it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tt_gym.motions.clip import FPS, Clip, unroll
 from tt_gym.motions.limbs import place_tip, world_pose
 from tt_gym.motions.locomotion import gait_from_loop, locomotion, smooth
 from tt_gym.motions.shipped import shipped_clip
+from tt_gym.motions.stepping import Course, stepping
 from tt_gym.text import captions
 
 HOLD_S = 1.0
@@ -36,10 +38,12 @@ _NATURAL = (0.0, -0.25, 0.8)  # where the hand about hangs, m
 _REST_SHARE, _WALK_SHARE = 0.4, 0.3
 _DEPTH = 0.42  # m the pelvis sinks for the lowest points
 # of those all around
-_WALKS_FIRST, _WALK_S, _SLOWING = 0.5, (0.5, 1.8), 2.0  # m/s^2
-_AROUND = 0.6, (0.4, 1.6)  # m along either axis, at most; heights
-_EASY, _AHEAD = (math.radians(-90.0), math.radians(40.0)), (math.radians(-60.0), math.radians(15.0))
-_TURN_RATE, _STAY_S = math.radians(130.0), (0.7, 2.0)
+_AROUND, _FIRST_S = (0.6, (0.5, 1.5)), (0.3, 1.0)  # m along either axis, at most; heights
+_WALKS_FIRST, _WALK_S = 0.4, (0.5, 1.8)  # share of clips
+_STOP_S, _WALKS_ON, _JOIN = 0.5, 0.25, 10  # m on in the meantime; frames
+_EASY = math.radians(-75.0), math.radians(35.0)  # azimuths that need no turn
+_TURN_RATE, _STAY_S = math.radians(90.0), (0.7, 2.0)
+_AROUND_TRAVEL_S = 0.55  # this and distance over speed
 # of a hand that is held up
 _RAISED_AZIMUTH, _RAISED_RADIUS = (math.radians(-60.0), math.radians(30.0)), (0.1, 0.35)
 _RAISED_HEIGHT, _BEFORE_S, _RAISED_S = (1.45, 1.65), (0.3, 1.2), (2.0, 3.5)
@@ -127,7 +131,7 @@ def reach_along(
         joint_rot.float(),
         loop=False,
         source=source,
-        led=humanoid.body_names[hand],
+        led=humanoid.body_names[hand] if standing else None,
         goals=goals.float(),
     )
 
@@ -235,10 +239,10 @@ def random_reaches(*, count: int, duration_s: float = 12.0, seed: int = 0) -> li
 
 
 def reaches_around(*, count: int, duration_s: float = 12.0, seed: int = 0) -> list[Clip]:
-    """Clips ``reach_around_SEED_0`` ...: stand, perhaps after a walk, and reach for points around.
+    """Clips ``reach_around_SEED_0`` ...: stand and reach for points around, one after the other.
 
-    Whatever lies beside or behind the body it turns to while the hand is on its way. A walk stops
-    for the first point.
+    Whatever lies beside or behind the body it turns to, no further than it must and step by step,
+    while the hand is on its way. Some walk first, and stop for the first point.
 
     Raises:
         ValueError: ``count`` or ``duration_s`` is not positive.
@@ -247,49 +251,82 @@ def reaches_around(*, count: int, duration_s: float = 12.0, seed: int = 0) -> li
     generator = torch.Generator().manual_seed(seed)
     uniform = functools.partial(making.uniform, generator)
     frames = round(duration_s * FPS)
-    stand, walk = (gait_from_loop(shipped_clip(name)) for name in ("idle", "walk_forward"))
-    never = dataclasses.replace(walk, speed=10.0 * walk.speed)  # no jogging
     time = torch.arange(frames, dtype=torch.float64) / FPS
     clips = []
     for index in range(count):
-        walks = float(uniform(0.0, 1.0) < _WALKS_FIRST)
-        now = uniform(*_WALK_S)
-        speed = (walk.speed - _SLOWING * (time - now).clamp(min=0.0)).clamp(min=0.0) * walks
-        walks_on = 0.5 * walks * walk.speed**2 / _SLOWING  # m, after the first point is asked for
-        rate, spans = torch.zeros_like(time), []
+        walks = uniform(0.0, 1.0) < _WALKS_FIRST
+        now, rate, spans = uniform(*(_WALK_S if walks else _FIRST_S)), torch.zeros_like(time), []
+        walk = _walk_and_stop(now) if walks else None
+        stops = now + _STOP_S if walks else 0.0
         came_from = list(_NATURAL)
         keys = [(0.0, [*came_from, 0.0]), (now, [*came_from, 0.0])]
         while now < duration_s:
             side, height = _AROUND
-            point = [uniform(-side, side) - walks_on, uniform(-side, side), uniform(*height)]
-            azimuth, sets_out = math.atan2(point[1], point[0]), now
-            ahead = azimuth if _EASY[0] <= azimuth <= _EASY[1] else uniform(*_AHEAD)
-            turn = math.remainder(azimuth - ahead, 2.0 * math.pi)
-            radius = max(math.hypot(*point[:2]), _RADIUS[0])
-            goal = [radius * math.cos(ahead), radius * math.sin(ahead), point[2]]
-            travel = uniform(*_TRAVEL_S) + math.dist(came_from, goal) / _HAND_SPEED
-            lasts = max(abs(turn) / _TURN_RATE, 1.0 / FPS)
-            rate += turn / lasts * ((time >= now) & (time < now + lasts))
-            slows = walk.speed / _SLOWING if walks_on else 0.0
-            now += max(lasts, travel, slows)
-            keys.append((now, [*goal, 1.0]))
-            spans.append((sets_out, now, now + uniform(*_STAY_S)))
-            now = spans[-1][-1]
-            keys.append((now, [*goal, 1.0]))
-            came_from, walks_on = goal, 0.0
-        base = locomotion(
-            stand,
-            walk,
-            never,
-            speed=smooth(speed),
-            turn_rate=smooth(rate),
-            name="base",
-            source=shipped_clip("walk_forward").source,
-        )
-        points, weight = _through(keys, frames)
+            x, y, z = uniform(-side, side), uniform(-side, side), uniform(*height)
+            x -= _WALKS_ON if now < stops else 0.0  # it was asked for before the stop
+            azimuth, radius = math.atan2(y, x), max(math.hypot(x, y), _RADIUS[0])
+            turn = _turn_to(azimuth)
+            ahead = azimuth - turn
+            goal = [radius * math.cos(ahead), radius * math.sin(ahead), z]
+            sets_out, turns, lasts = now, max(now, stops), abs(turn) / _TURN_RATE
+            rate += math.copysign(_TURN_RATE, turn) * ((time >= turns) & (time < turns + lasts))
+            travel = _AROUND_TRAVEL_S + math.dist(came_from, goal) / _HAND_SPEED
+            arrives = max(turns + lasts, now + travel)
+            now = arrives + uniform(*_STAY_S)
+            spans.append((sets_out, arrives, now))
+            keys += [(arrives, [*goal, 1.0]), (now, [*goal, 1.0])]
+            came_from = goal
         name = f"reach_around_{seed}_{index}"
+        base = _turning(torch.cumsum(smooth(rate), dim=0) / FPS, name)
+        if walk is not None:
+            base = _joined(walk, base, round(stops * FPS))
+        points, weight = _through(keys, frames)
         clips.append(reach_along(base, points, weight, standing=True, name=name, spans=spans))
     return clips
+
+
+def _turning(facing: Tensor, name: str) -> Clip:
+    """Stand and turn step by step, facing (T,), rad."""
+    still = torch.zeros(len(facing), 2, dtype=torch.float64)
+    nothing = torch.full((len(facing), 3), torch.nan, dtype=torch.float64)
+    return stepping(Course(still, facing, nothing), name=name)
+
+
+def _walk_and_stop(walk_s: float) -> Clip:
+    """Walk along +x, begin to stop after a time and stand until a second after that."""
+    stand, walk = (gait_from_loop(shipped_clip(name)) for name in ("idle", "walk_forward"))
+    time = torch.arange(round((walk_s + 1.0) * FPS) + _JOIN, dtype=torch.float64) / FPS
+    speed = walk.speed * (1.0 - (time - walk_s).clamp(min=0.0) / _STOP_S).clamp(min=0.0)
+    never = dataclasses.replace(walk, speed=10.0 * walk.speed)  # no jogging
+    source = shipped_clip("walk_forward").source
+    still = torch.zeros_like(time)
+    return locomotion(
+        stand, walk, never, speed=smooth(speed), turn_rate=still, name="walk", source=source
+    )
+
+
+def _joined(first: Clip, then: Clip, frame: int) -> Clip:
+    """``first`` until a frame, and the frames of ``then`` from there on, where ``first`` stands.
+
+    Over ``_JOIN`` frames one becomes the other.
+    """
+    count = then.num_frames
+    offset = (first.root_pos[frame] - then.root_pos[frame]) * torch.tensor([1.0, 1.0, 0.0])
+    kept = torch.arange(count).clamp(max=first.num_frames - 1)
+    part = ((torch.arange(count) - frame) / _JOIN).clamp(0.0, 1.0)
+    root = torch.lerp(first.root_pos[kept], then.root_pos + offset, part.unsqueeze(-1))
+    rot = rotations.slerp(first.joint_rot[kept], then.joint_rot, part.view(-1, 1, 1))
+    return dataclasses.replace(
+        then, root_pos=root, joint_rot=rot, source=f"{first.source}; {then.source}"
+    )
+
+
+def _turn_to(azimuth: float) -> float:
+    """How far to turn, rad, for a point there to be where the hand reaches without turning."""
+    low, high = _EASY
+    if low <= azimuth <= high:
+        return 0.0
+    return min((math.remainder(azimuth - edge, 2.0 * math.pi) for edge in _EASY), key=abs)
 
 
 def raised_hands(*, count: int, seed: int = 0) -> list[Clip]:

@@ -29,7 +29,8 @@ ACTIONS = ("jump", "kick", "punch", "cmu_jumps", "actions")
 """Clips whose names begin so are followed only with words or parts of their poses shown."""
 _MODE_WEIGHTS = (0.42, 0.24, 0.05, 0.08, 0.11, 0.0, 0.10)
 _TOLD_SHARE = 0.35  # of the prompts on recorded clips that are no plain walk or stand, in words
-_WORDS_BESIDE, _HEADING_BESIDE = 0.2, 0.25  # chance of words beside heading and speed; a heading
+_WORDS_BESIDE, _HEADING_BESIDE = 0.2, 0.4  # chance of words beside heading and speed; a heading
+_SPEED_BESIDE = 0.6  # chance of a speed beside heading and words
 _MODE_CHANGE_PROBABILITY = 1.0 / 90.0  # per control step: prompts switch within an episode too
 _SWITCH_PROBABILITY = 1.0 / 60.0  # per control step: go over to another clip
 _SWITCH_CANDIDATES = 48
@@ -310,7 +311,8 @@ class DistillEnv(TrackingEnv):
         told = is_mode("text")
         turned = told & far & coin(_HEADING_BESIDE, 1)
         self.heading_visible[ids] = guided | turned | (sparse & coin(0.3, tokens))
-        self.velocity_visible[ids] = guided | (sparse & coin(0.3, tokens))
+        led_on = turned & coin(_SPEED_BESIDE, 1)
+        self.velocity_visible[ids] = guided | led_on | (sparse & coin(0.3, tokens))
         beside = is_mode("heading_speed") & coin(_WORDS_BESIDE, 1)
         self.text_visible[ids] = (told | beside).squeeze(-1)
         size = (len(ids),)
