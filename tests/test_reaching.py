@@ -178,6 +178,18 @@ def test_the_body_turns_to_points_all_around():
     assert -1.8 < min(ahead) and max(ahead) < 1.0
 
 
+def test_a_share_of_reaches_all_around_walks_first():
+    with pytest.raises(ValueError, match="walks must be in"):
+        reaches_around(count=1, walks=1.5)
+    for walks in (0.0, 1.0):
+        for clip in reaches_around(count=3, duration_s=4.0, walks=walks):
+            way = float((clip.root_pos[15, :2] - clip.root_pos[0, :2]).norm())
+            assert (way > 0.4) == bool(walks)
+            asked = clip.goals.isfinite().all(dim=-1).nonzero().flatten()
+            settled = clip.root_pos[asked[0] + 15 :, :2]  # it stops half a second after it is asked
+            assert float((settled - settled[0]).norm(dim=-1).max()) < 0.35
+
+
 @pytest.mark.parametrize(
     ("azimuth_deg", "turn_deg"), [(0, 0), (-70, 0), (90, 55), (150, 115), (170, -115), (-120, -45)]
 )
@@ -208,6 +220,8 @@ def test_clips_of_raised_hands_are_written(tmp_path, capsys):
     assert load_clip(tmp_path / "actions_raise_0_0.npz").behaviours[1][1] == "raise the right hand"
     with pytest.raises(SystemExit):
         main(["--out", str(tmp_path), "--raised", "--around"])
+    with pytest.raises(SystemExit):
+        main(["--out", str(tmp_path), "--walks", "0.5"])
 
 
 def test_the_same_seed_makes_the_same_clips(tmp_path, capsys):

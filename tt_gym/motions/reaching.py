@@ -39,7 +39,7 @@ _REST_SHARE, _WALK_SHARE = 0.4, 0.3
 _DEPTH = 0.42  # m the pelvis sinks for the lowest points
 # of those all around
 _AROUND, _FIRST_S = (0.6, (0.5, 1.5)), (0.3, 1.0)  # m along either axis, at most; heights
-_WALKS_FIRST, _WALK_S = 0.4, (0.5, 1.8)  # share of clips
+_WALKS_FIRST, _WALK_S = 0.4, (0.5, 1.8)  # share of clips, if not given
 _STOP_S, _WALKS_ON, _JOIN = 0.5, 0.25, 10  # m on in the meantime; frames
 _EASY = math.radians(-75.0), math.radians(35.0)  # azimuths that need no turn
 _TURN_RATE, _STAY_S = math.radians(90.0), (0.7, 2.0)
@@ -238,26 +238,31 @@ def random_reaches(*, count: int, duration_s: float = 12.0, seed: int = 0) -> li
     return clips
 
 
-def reaches_around(*, count: int, duration_s: float = 12.0, seed: int = 0) -> list[Clip]:
+def reaches_around(
+    *, count: int, duration_s: float = 12.0, seed: int = 0, walks: float = _WALKS_FIRST
+) -> list[Clip]:
     """Clips ``reach_around_SEED_0`` ...: stand and reach for points around, one after the other.
 
     Whatever lies beside or behind the body it turns to, no further than it must and step by step,
-    while the hand is on its way. Some walk first, and stop for the first point.
+    while the hand is on its way. A share of them, ``walks``, walk first and stop for the first
+    point.
 
     Raises:
-        ValueError: ``count`` or ``duration_s`` is not positive.
+        ValueError: ``count`` or ``duration_s`` is not positive, or ``walks`` is no share.
     """
     making.check_positive(count, duration_s)
+    if not 0.0 <= walks <= 1.0:
+        raise ValueError(f"walks must be in [0, 1], got {walks}")
     generator = torch.Generator().manual_seed(seed)
     uniform = functools.partial(making.uniform, generator)
     frames = round(duration_s * FPS)
     time = torch.arange(frames, dtype=torch.float64) / FPS
     clips = []
     for index in range(count):
-        walks = uniform(0.0, 1.0) < _WALKS_FIRST
-        now, rate, spans = uniform(*(_WALK_S if walks else _FIRST_S)), torch.zeros_like(time), []
-        walk = _walk_and_stop(now) if walks else None
-        stops = now + _STOP_S if walks else 0.0
+        first = uniform(0.0, 1.0) < walks
+        now, rate, spans = uniform(*(_WALK_S if first else _FIRST_S)), torch.zeros_like(time), []
+        walk = _walk_and_stop(now) if first else None
+        stops = now + _STOP_S if first else 0.0
         came_from = list(_NATURAL)
         keys = [(0.0, [*came_from, 0.0]), (now, [*came_from, 0.0])]
         while now < duration_s:
@@ -372,8 +377,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--around", action="store_true", help="turn to points beside and behind")
     kind.add_argument("--raised", action="store_true", help="hold it up; without --duration-s")
+    parser.add_argument(
+        "--walks", type=float, help=f"share that walks first, with --around; {_WALKS_FIRST}"
+    )
     options = parser.parse_args(arguments)
     given = {"count": options.count, "seed": options.seed}
+    if options.walks is not None and not options.around:
+        parser.error("--walks is for --around")
+    if options.walks is not None:
+        given["walks"] = options.walks
     if options.raised:
         make = functools.partial(raised_hands, **given)
     else:
