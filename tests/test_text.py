@@ -237,9 +237,9 @@ def test_embeddings_of_another_size_or_shape_are_refused(other_bfm):
 
 @pytest.mark.parametrize("name", ["stand", "walk", "turn left", "turn right"])
 def test_the_shipped_model_does_what_it_is_told(name):
-    model, words = load_bfm(), embed(BEHAVIOURS[name].captions[1]).expand(16, 1, -1)
-    goals = {TEXT: (words, torch.ones(16, 1, dtype=torch.bool))}
+    model, words = load_bfm(), embed(BEHAVIOURS[name].captions[1]).expand(64, 1, -1)
+    goals = {TEXT: (words, torch.ones(64, 1, dtype=torch.bool))}
     with torch.no_grad():
-        alive, states = survive(model, lambda _, __: goals, episodes=16, steps=120, seed=3)
+        alive, states = survive(model, lambda _, __: goals, episodes=64, steps=120, seed=3)
     shown = CRITERIA[name].shown(Motion.of(states, DEEPMIMIC)) & alive
-    assert int(shown.sum()) >= 14
+    assert float(shown.float().mean()) >= 0.85
