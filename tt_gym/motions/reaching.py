@@ -304,9 +304,9 @@ def _walk_and_stop(walk_s: float) -> Clip:
     speed = walk.speed * (1.0 - (time - walk_s).clamp(min=0.0) / _STOP_S).clamp(min=0.0)
     never = dataclasses.replace(walk, speed=10.0 * walk.speed)  # no jogging
     source = shipped_clip("walk_forward").source
-    still = torch.zeros_like(time)
+    straight = torch.zeros_like(time)
     return locomotion(
-        stand, walk, never, speed=smooth(speed), turn_rate=still, name="walk", source=source
+        stand, walk, never, speed=smooth(speed), turn_rate=straight, name="walk", source=source
     )
 
 
@@ -382,9 +382,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     given = {"count": options.count, "seed": options.seed}
-    if options.walks is not None and not options.around:
-        parser.error("--walks is for --around")
     if options.walks is not None:
+        if not options.around:
+            parser.error("--walks is for --around")
         given["walks"] = options.walks
     if options.raised:
         make = functools.partial(raised_hands, **given)
