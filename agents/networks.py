@@ -52,11 +52,11 @@ class FrozenModel:
                     "make the environment with control='joint' and the same bfm as the policy"
                 )
         self.fingerprint = fingerprint(model)
-        self.token_width, self.action_size = model.config.token_width, model.config.action_size
+        self.token_axes, self.action_size = model.token_axes, model.config.action_size
         self._models = {torch.device("cpu"): model}
 
     def mean_action(self, output: Tensor, observations: dict[str, Tensor]) -> Tensor:
-        """Mean action (N, D) for the encoder's output (N, E) before its bound."""
+        """Mean action (N, D) for the encoder's output (N, A) before its bound."""
         model = self._on(output.device)
         seen = unpack(model, observations)
         token = model.task_token(output.tanh())
@@ -105,7 +105,7 @@ class SplitNetworks(nn.Module):
         self.value_net = _hidden(critic, activation_fn)
         self.latent_dim_pi, self.latent_dim_vf = actor[-1], critic[-1]
         if model is not None:
-            self.policy_net.append(nn.Linear(actor[-1], model.token_width))
+            self.policy_net.append(nn.Linear(actor[-1], model.token_axes))
             self.latent_dim_pi = model.action_size
 
     def _width(self, names: tuple[str, ...]) -> int:

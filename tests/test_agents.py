@@ -152,9 +152,9 @@ def test_tensorboard_holds_the_curves(straight):
 def test_parameter_counts_are_printed(tmp_path, bfm, capsys):
     train(arguments(tmp_path, bfm, steps=ROLLOUT))
     frozen = sum(parameter.numel() for parameter in load_bfm(bfm).parameters())
-    actor = 226 * 256 + 256 + 256 * 256 + 256 + 256 * 128 + 128
+    actor = 226 * 256 + 256 + 256 * 256 + 256 + 256 * 32 + 32
     critic = 226 * 256 + 256 + 256 * 256 + 256 + 256 + 1
-    counts = f"actor {actor:,}, noise 128, critic {critic:,}; frozen model {frozen:,}"
+    counts = f"actor {actor:,}, noise 32, critic {critic:,}; frozen model {frozen:,}"
     assert f"trainable parameters: {counts}" in capsys.readouterr().out
 
 

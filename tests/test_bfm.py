@@ -127,7 +127,7 @@ def test_the_state_row_is_that_of_the_whole_transformer(model, padded):
 
 
 def test_the_token_basis_follows_the_spread_of_goal_tokens():
-    model = MaskedMimic(default_config(DEEPMIMIC))
+    model = MaskedMimic(dataclasses.replace(default_config(DEEPMIMIC), token_axes=None))
     action = random(5, 128)
     assert torch.equal(model.task_token(action), TOKEN_SCALE * action)
     mixing = random(128, 128, seed=1) * torch.linspace(0.1, 3.0, 128)
@@ -135,6 +135,9 @@ def test_the_token_basis_follows_the_spread_of_goal_tokens():
     basis = model.token_basis
     expected = TOKEN_SCALE**2 * mixing.T @ mixing
     assert (basis.T @ basis - expected).norm() < 0.15 * expected.norm()
+    shorter = MaskedMimic(default_config(DEEPMIMIC))
+    shorter.fit_token_basis(random(20000, 128, seed=2) @ mixing + 7.0)
+    assert torch.equal(shorter.token_basis, basis[:32])
     orthogonal = basis @ basis.T
     assert (orthogonal - orthogonal.diag().diag()).norm() < 1e-3 * orthogonal.norm()
     assert not model.task_token(torch.zeros(2, 128)).any()
@@ -144,7 +147,7 @@ def test_random_actions_move_the_shipped_model_as_goals_do(state):
     model = load_bfm()
     seen = model.normalize(STATE, observe_state(state))
     calm = model(seen)
-    moved = model(seen, None, model.task_token(0.5 * random(NUM_ENVS, 128)))
+    moved = model(seen, None, model.task_token(0.5 * random(NUM_ENVS, model.token_axes)))
     heading = rotations.heading(state.rot[:, 0]) + random(NUM_ENVS)
     direction, speed = rotations.direction_xy(heading), random(NUM_ENVS, seed=1).abs()
     targets = heading_speed_targets(state, heading=heading, direction=direction, speed=speed)

@@ -86,7 +86,7 @@ def test_make_and_make_vec_give_the_single_env_and_the_native_batch(env_id, bfm)
 @every_id
 def test_the_action_is_a_token(env_id, bfm):
     assert gymnasium.make(env_id, bfm=bfm).action_space == gymnasium.spaces.Box(
-        -1.0, 1.0, (load_bfm(bfm).config.token_width,), np.float32
+        -1.0, 1.0, (load_bfm(bfm).token_axes,), np.float32
     )
 
 
@@ -569,16 +569,16 @@ def test_an_action_of_another_shape_is_refused(bfm):
     env = make_batch(IDS[0], bfm)
     env.reset(seed=0)
     with pytest.raises(
-        ValueError, match=r"action must have shape \(3, 128\), got \(3, 64\): build the policy from"
+        ValueError, match=r"action must have shape \(3, 32\), got \(3, 128\): build the policy from"
     ):
-        env.step(np.zeros((3, 64), np.float32))
+        env.step(np.zeros((3, 128), np.float32))
 
 
 def test_the_single_env_refuses_another_shape_too(bfm):
     env = gymnasium.make(IDS[0], bfm=bfm, disable_env_checker=True)
     env.reset(seed=0)
-    with pytest.raises(ValueError, match=r"action must have shape \(128,\), got \(1, 128\)"):
-        env.step(np.zeros((1, 128), np.float32))
+    with pytest.raises(ValueError, match=r"action must have shape \(32,\), got \(1, 32\)"):
+        env.step(np.zeros((1, 32), np.float32))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -451,9 +451,10 @@ def test_what_is_not_allowed_is_named(given, message):
         build_perturbations(given)
 
 
-def test_unknown_bodies_list_the_known_ones():
+@pytest.mark.parametrize("factor", [2.0, 1.0])
+def test_unknown_bodies_list_the_known_ones(factor):
     with pytest.raises(ValueError, match="unknown body in mass 'chset'; did you mean 'chest'"):
-        make(perturbations={"mass": {"chset": 2.0}})
+        make(perturbations={"mass": {"chset": factor}})
 
 
 def test_lists_are_ranges_as_configuration_files_have_them():

@@ -139,7 +139,7 @@ def test_noise_is_fixed_at_the_papers_size(bfm):
 def test_training_begins_with_what_the_model_does_without_a_task(bfm):
     model, env = learner(bfm, "joint"), batch(bfm, "token")
     observations, _ = env.reset(seed=0)
-    nothing = env.pd_target(torch.zeros(4, 128)) / 1.5
+    nothing = env.pd_target(torch.zeros(4, 32)) / 1.5
     torch.testing.assert_close(means(model, observations), nothing, atol=0.02, rtol=0)
 
 
@@ -375,7 +375,7 @@ def test_the_actor_sees_what_it_is_told_to(control, sees_state, entries, bfm):
 
 
 def test_token_environments_are_refused(bfm):
-    with pytest.raises(ValueError, match=r"'action' of shape \(28,\), got \(128,\): make the env"):
+    with pytest.raises(ValueError, match=r"'action' of shape \(28,\), got \(32,\): make the env"):
         learner(bfm, "joint", batch(bfm, "token"))
 
 
@@ -475,7 +475,7 @@ def test_a_policy_needs_the_prompt_it_was_trained_with(run_dir, other_bfm):
 def test_parameter_counts_name_the_part_that_the_model_takes(bfm):
     through, token = (learner(bfm, control) for control in ("joint", "token"))
     frozen = sum(p.numel() for p in load_bfm(bfm).parameters())
-    encoder, critic = 3 * 32 + 32 + 32 * 128 + 128, 226 * 16 + 16 + 16 + 1
+    encoder, critic = 3 * 32 + 32 + 32 * 32 + 32, 226 * 16 + 16 + 16 + 1
     expected = (
         f"trainable parameters: actor {encoder:,}, critic {critic:,}; frozen model {frozen:,}"
     )

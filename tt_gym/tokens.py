@@ -39,7 +39,7 @@ class EncoderConfig:
     Attributes:
         inputs: observation entries in the order in which they are concatenated, and their widths.
         hidden: widths of the hidden layers.
-        token_width: E, entries of the action.
+        token_width: A, entries of the action.
         activation: key of :data:`ACTIVATIONS`.
         bound: key of :data:`BOUNDS`, how the last layer's output is kept within +-1.
     """
@@ -108,7 +108,7 @@ class TokenEncoder(nn.Module):
         self.net = nn.Sequential(*layers, nn.Linear(widths[-1], config.token_width))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Action (..., E) within +-1 for concatenated observations (..., sum of input widths)."""
+        """Action (..., A) within +-1 for concatenated observations (..., sum of input widths)."""
         return BOUNDS[self.config.bound](self.net(inputs))
 
     @torch.no_grad()
@@ -119,7 +119,7 @@ class TokenEncoder(nn.Module):
             observations: entries (width,) or (N, width).
 
         Returns:
-            (E,) or (N, E) float32, within +-1.
+            (A,) or (N, A) float32, within +-1.
 
         Raises:
             ValueError: an entry is missing or of another width.
@@ -157,7 +157,7 @@ class Token:
         return self.encoder.config
 
     def __call__(self, observations: dict[str, np.ndarray]) -> np.ndarray:
-        """Actions (N, E) within +-1 for a batch of observations; see :meth:`TokenEncoder.act`."""
+        """Actions (N, A) within +-1 for a batch of observations; see :meth:`TokenEncoder.act`."""
         return self.encoder.act(observations)
 
     def act(self, observations: dict[str, np.ndarray]) -> np.ndarray:

@@ -69,6 +69,7 @@ class MaskedMimicConfig:
         token_types: the first must be the state.
         action_size: D, entries of the PD target.
         token_width: E, width of every token in the transformer, the task token's too.
+        token_axes: A, entries of the action that gives the task token; None: E.
         norm_clip: bound on standardised inputs, None for no bound.
         relu_features: whether the state token's row passes a ReLU before the prior's heads.
         latent_embedding: layers between the latent and the decoder; empty: the latent itself.
@@ -82,6 +83,7 @@ class MaskedMimicConfig:
     token_types: tuple[TokenType, ...]
     action_size: int
     token_width: int = 128
+    token_axes: int | None = None
     encoder_widths: tuple[int, ...] = (256,)
     layers: int = 3
     heads: int = 4
@@ -140,7 +142,7 @@ class MaskedMimic(nn.Module):
         config: sizes.
 
     Attributes:
-        token_basis: (E, E), see :meth:`task_token`.
+        token_basis: (A, E), see :meth:`task_token`.
 
     Raises:
         ValueError: the first token type is not the state.
@@ -188,7 +190,13 @@ class MaskedMimic(nn.Module):
         seen = sum(item.width for item in config.decoder_inputs) or self.types[STATE].width
         latent = (config.latent_size, *config.latent_embedding)[-1]
         self.decoder = mlp((seen + latent, *config.decoder_widths, config.action_size))
-        self.register_buffer("token_basis", TOKEN_SCALE * torch.eye(width))
+        axes = width if config.token_axes is None else config.token_axes
+        self.register_buffer("token_basis", TOKEN_SCALE * torch.eye(axes, width))
+
+    @property
+    def token_axes(self) -> int:
+        """A, entries of the action that gives the task token."""
+        return len(self.token_basis)
 
     def _encoder(self, item: TokenType) -> nn.Sequential:
         config = self.config
@@ -217,7 +225,7 @@ class MaskedMimic(nn.Module):
         return torch.cat(parts, dim=-1)
 
     def task_token(self, action: Tensor) -> Tensor:
-        """Task token (..., E) of an action (..., E) within +-1: its coordinates in the basis.
+        """Task token (..., E) of an action (..., A) within +-1: its coordinates in the basis.
 
         In a fitted basis the transformer meets what it knows: an action of random entries is about
         as likely as a goal, and zero is the zero token.
@@ -226,10 +234,10 @@ class MaskedMimic(nn.Module):
 
     @torch.no_grad()
     def fit_token_basis(self, tokens: Tensor) -> None:
-        """Take the principal axes of encoded goals (S, E) as basis of the task token."""
+        """Take the A first principal axes of encoded goals (S, E) as basis of the task token."""
         variance, axes = torch.linalg.eigh(torch.cov(tokens.double().T, correction=0))
         deviation = variance.clamp(min=0.0).sqrt()
-        self.token_basis.copy_(TOKEN_SCALE * (deviation * axes).T.flip(0))
+        self.token_basis.copy_(TOKEN_SCALE * (deviation * axes).T.flip(0)[: self.token_axes])
 
     def prior(
         self,

@@ -108,7 +108,8 @@ class Perturbations:
         changed = {
             name: bounds
             for name, bounds in ranges.items()
-            if bounds != _range(neutral[name.partition("/")[0]])
+            # a body's name is checked later on, whatever its value
+            if "/" in name or bounds != _range(neutral[name])
         }
         changed.pop("push_rate", None)
         if "push_speed" in changed:  # which says nothing without the other

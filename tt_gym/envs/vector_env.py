@@ -42,7 +42,7 @@ class TaskTokenVectorEnv(VectorEnv):
     needs (:func:`tt_gym.bfm.joint_control.input_shapes`): ``model_targets`` and ``model_text`` with
     a prompt, history and the like with an official checkpoint, nothing with our own model alone.
 
-    Action: ``Box(-1, 1, (E,))``, the task token in the model's own measure
+    Action: ``Box(-1, 1, (A,))``, the task token in the model's own measure
     (:meth:`~tt_gym.bfm.maskedmimic.MaskedMimic.task_token`).
 
     Info: ``is_success``, ``diverged``, ``fallen`` (in this step), ``goals`` and ``goals_succeeded``
@@ -189,7 +189,7 @@ class TaskTokenVectorEnv(VectorEnv):
             }
         )
         joint = self.control == "joint"
-        width = self.humanoid.num_dofs if joint else self.bfm.config.token_width
+        width = self.humanoid.num_dofs if joint else self.bfm.token_axes
         self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, (width,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)

@@ -9,19 +9,18 @@ there is a model between their results that does most of what each of them does.
 from __future__ import annotations
 
 import argparse
-import copy
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from tt_gym.bfm.maskedmimic import MaskedMimic
 from tt_gym.bfm.pretrained_model import default_config, load_bfm, save_bfm
 from tt_gym.checkpoint import CheckpointError, load_checkpoint
 from tt_gym.humanoids import DEEPMIMIC
-from tt_gym.pretraining.distill import knows_all_of
+from tt_gym.pretraining.weights import first_axes, knows_all_of
 
 
 def average(models: Sequence[MaskedMimic], shares: Sequence[float]) -> MaskedMimic:
@@ -30,7 +29,7 @@ def average(models: Sequence[MaskedMimic], shares: Sequence[float]) -> MaskedMim
     Args:
         models: of the same sizes, apart from token types that some may not know.
         shares: positive, one per model; only their ratios count. The basis of the task token is
-            that of the model with the largest.
+            that of the model with the largest, as many axes as all have.
 
     Raises:
         ValueError: shares that are not positive or of another number.
@@ -45,10 +44,15 @@ def average(models: Sequence[MaskedMimic], shares: Sequence[float]) -> MaskedMim
     widest = max(models, key=lambda model: len(model.types))
     if not all(knows_all_of(widest, model) for model in models):
         raise CheckpointError("models of different sizes have no mean")
-    result = copy.deepcopy(widest)
+    axes = min(model.token_axes for model in models)
+    result = MaskedMimic(dataclasses.replace(widest.config, token_axes=axes))
+    # principal axes have no mean: their order and signs are of each model
+    largest = max(zip(shares, models, strict=True), key=lambda pair: pair[0])[1]
+    mean = {"token_basis": largest.token_basis[:axes]}
     states = [model.state_dict() for model in models]
-    mean: dict[str, Tensor] = {}
-    for name, like in result.state_dict().items():
+    for name, like in widest.state_dict().items():
+        if name in mean:
+            continue
         having = [
             (state[name], share)
             for state, share in zip(states, shares, strict=True)
@@ -61,9 +65,6 @@ def average(models: Sequence[MaskedMimic], shares: Sequence[float]) -> MaskedMim
             else like
         )
     result.load_state_dict(mean)
-    # principal axes have no mean: their order and signs are of each model
-    largest = max(zip(shares, models, strict=True), key=lambda pair: pair[0])[1]
-    result.token_basis.copy_(largest.token_basis)
     return result
 
 
@@ -78,7 +79,8 @@ def load(path: Path) -> MaskedMimic:
     except CheckpointError:
         model = MaskedMimic(default_config(DEEPMIMIC))
         saved = load_checkpoint(path, kind="distill")
-        model.load_state_dict(saved.get("average", saved["model"]))
+        weights = saved.get("average", saved["model"])
+        model.load_state_dict(first_axes(weights, model.token_axes))
         return model
 
 

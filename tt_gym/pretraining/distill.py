@@ -46,6 +46,7 @@ from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import PROMPT_MODES, DistillEnv
 from tt_gym.pretraining.objective import Posterior, kl_divergence, robust_square
 from tt_gym.pretraining.tracker import Tracker, load_tracker
+from tt_gym.pretraining.weights import first_axes, load_all_it_has
 from tt_gym.simulation import SIMULATORS, build_simulator
 from tt_gym.text.captions import NONE, mirrored
 from tt_gym.text.embeddings import varied_captions
@@ -205,7 +206,7 @@ class Distiller:
 
         Trained with zeros alone, the least noise on a token changes the gait.
         """
-        size = (count, self.model.config.token_width)
+        size = (count, self.model.token_axes)
         deviation = TASK_TOKEN_NOISE * torch.rand(count, 1)
         return self.average.task_token(deviation * torch.randn(size))
 
@@ -351,31 +352,15 @@ class Distiller:
                 f"{self.checkpoint}: a run of a model with other parts, from before words perhaps; "
                 "start a new one from its bfm.safetensors with --init"
             )
-        self.model.load_state_dict(saved["model"])
-        self.average.load_state_dict(saved.get("average", saved["model"]))
+        axes = self.model.token_axes
+        self.model.load_state_dict(first_axes(saved["model"], axes))
+        self.average.load_state_dict(first_axes(saved.get("average", saved["model"]), axes))
         self.posterior.load_state_dict(saved["posterior"])
         restore_optimizer(self.optimizer, saved["optimizer"])
         self.round, self.trained_s = saved["round"], saved["trained_s"]
         self.fitted = saved.get("fitted", True)  # older files were written after it only
         torch.set_rng_state(saved["torch_rng"])
         print(f"continuing {self.checkpoint} after {self.trained_s:.0f} s")
-
-
-def knows_all_of(model: MaskedMimic, source: MaskedMimic) -> bool:
-    """Whether two models differ at most in token types that only ``model`` knows."""
-    types = [item for item in model.config.token_types if item.name in source.types]
-    return dataclasses.replace(model.config, token_types=tuple(types)) == source.config
-
-
-def load_all_it_has(model: MaskedMimic, source: MaskedMimic, path: Path) -> None:
-    """Take the weights of a model that may know fewer token types, but nothing else differently.
-
-    Raises:
-        CheckpointError: other sizes.
-    """
-    if not knows_all_of(model, source):
-        raise CheckpointError(f"{path}: --init needs a model of the sizes trained here")
-    model.load_state_dict(source.state_dict(), strict=False)
 
 
 def all_visible(targets: Targets) -> Targets:
