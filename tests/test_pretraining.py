@@ -720,13 +720,14 @@ def test_the_report_writes_its_figures(tiny_tracker, other_bfm, tmp_path, monkey
     card.write_text("before\n<!-- report -->\nstale row\n<!-- /report -->\nafter\n")
     options = ["--tracker", str(tiny_tracker), "--bfm", other_bfm, "--json", str(path)]
     options += ["--write", str(card)]
-    arguments = ["report", *options, "--windows", "8", "--clips", *CLIPS]
+    arguments = ["report", *options, "--windows", "8", "--clips", *CLIPS, "--unseen", "walk*1.02"]
     monkeypatch.setattr(sys, "argv", arguments)
     report.main()
     figures = json.loads(path.read_text())
     for key in (
         "tracker_success",
         "full_prompt_success",
+        "full_prompt_success_unseen",
         "heading_speed_success",
         "no_prompt_standing",
         "reach_success",

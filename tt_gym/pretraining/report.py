@@ -269,11 +269,27 @@ def film_words(model: MaskedMimic, seed: int) -> list[BodyState]:
     return states
 
 
-def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, seed: int) -> dict:
-    """All figures, as written to the JSON file."""
+def measure(
+    tracker: Path,
+    bfm: Path | None,
+    *,
+    clips: list[str],
+    unseen: list[str],
+    windows: int,
+    seed: int,
+) -> dict:
+    """All figures, as written to the JSON file; of ``unseen`` clips only how they are followed."""
     library = MotionLibrary(DEEPMIMIC, load_clips(clips))
+    others = MotionLibrary(DEEPMIMIC, load_clips(unseen)) if unseen else None
     model = load_bfm(bfm)
+    followed_unseen = {}
     with torch.no_grad():
+        if others is not None:
+            prompted_unseen = report_full_prompt(model, others, windows, seed)
+            followed_unseen = {
+                "full_prompt_success_unseen": prompted_unseen["all"][0],
+                "full_prompt_error_mm_unseen": prompted_unseen["all"][1],
+            }
         tracked = report_tracker(tracker, library, windows, seed)
         prompted = report_full_prompt(model, library, windows, seed)
         speeds = {
@@ -306,6 +322,7 @@ def measure(tracker: Path, bfm: Path | None, *, clips: list[str], windows: int, 
         "tracker_error_mm": tracked["all"][1],
         "full_prompt_success": prompted["all"][0],
         "full_prompt_error_mm": prompted["all"][1],
+        **followed_unseen,
         "heading_speed_success": walking,
         "heading_speed_mean_speed": speed,
         "no_prompt_standing": float(standing.float().mean()),
@@ -333,6 +350,7 @@ def main() -> None:
     parser.add_argument("--tracker", type=Path, default=DEFAULT_TRACKER)
     parser.add_argument("--bfm", type=Path, help="model file, the shipped one if left out")
     parser.add_argument("--clips", nargs="+", default=["shipped"])
+    parser.add_argument("--unseen", nargs="+", default=[], help="clips that nobody trained on")
     parser.add_argument("--windows", type=int, default=512)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
@@ -354,7 +372,12 @@ def main() -> None:
             except RenderError as error:
                 parser.error(f"--sheet: {error}")
         figures = measure(
-            args.tracker, args.bfm, clips=args.clips, windows=args.windows, seed=args.seed
+            args.tracker,
+            args.bfm,
+            clips=args.clips,
+            unseen=args.unseen,
+            windows=args.windows,
+            seed=args.seed,
         )
     show(figures)
     if args.json:
