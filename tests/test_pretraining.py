@@ -150,6 +150,15 @@ def test_losing_the_reference_ends_the_episode_as_a_failure(env):
     assert info["terminal_observation"].shape == env.observation_space.shape
 
 
+@pytest.mark.parametrize(("most", "ends"), [(math.inf, []), (0.1, [2])])
+def test_a_pelvis_too_far_from_its_height_can_end_the_episode(library, most, ends):
+    env = TrackingEnv(MujocoCpu(DEEPMIMIC, NUM_ENVS), library, max_height_error=most)
+    env.reset()
+    env.simulator.push(torch.tensor([2]), torch.tensor([[0.0, 0.0, 5.0]]))  # 0.16 m a step
+    _, _, dones, _ = env.step(torch.zeros(NUM_ENVS, 28).numpy())
+    assert dones.nonzero()[0].tolist() == ends
+
+
 def test_the_end_of_a_clip_is_a_time_limit(env):
     env.frame[3] = env.library.lengths[env.clip_ids[3]] - 2
     ids = torch.tensor([3])

@@ -47,6 +47,7 @@ class TrackerConfig:
     Attributes:
         sigma: fixed exploration noise of the PD target, rad.
         kl_range: the learning rate falls above and rises below this KL divergence per update.
+        max_height_error: see :class:`~tt_gym.pretraining.tracking_env.TrackingEnv`.
     """
 
     num_envs: int = 512
@@ -59,6 +60,7 @@ class TrackerConfig:
     critic_learning_rate: float = 1e-3
     sigma: float = 0.05
     kl_range: tuple[float, float] = (0.03, 0.06)
+    max_height_error: float = math.inf
 
 
 class TrackerPolicy(ActorCriticPolicy):
@@ -228,7 +230,12 @@ def train(
         Path of the checkpoint.
     """
     library = MotionLibrary(DEEPMIMIC, load_clips(clips))
-    env = TrackingEnv(build_simulator(simulator, DEEPMIMIC, config.num_envs), library, seed=seed)
+    env = TrackingEnv(
+        build_simulator(simulator, DEEPMIMIC, config.num_envs),
+        library,
+        seed=seed,
+        max_height_error=config.max_height_error,
+    )
     model = TrackerPPO(
         TrackerPolicy,
         VecNormalize(env, norm_reward=False, clip_obs=OBS_CLIP, epsilon=_NORM_EPSILON),
@@ -284,6 +291,13 @@ def main() -> None:
     parser.add_argument(
         "--sigma", type=positive, default=TrackerConfig.sigma, help="exploration noise of a new run"
     )
+    parser.add_argument(
+        "--max-height-error",
+        type=positive,
+        default=TrackerConfig.max_height_error,
+        metavar="M",
+        help="of the pelvis, m, that ends an episode: 0.1 teaches to leave the ground in jumps",
+    )
     parser.add_argument("--simulator", choices=SIMULATORS, default=SIMULATORS[0])
     parser.add_argument(
         "--kl-range",
@@ -305,7 +319,11 @@ def main() -> None:
             args.run_dir,
             steps=int(args.steps),
             seed=args.seed,
-            config=TrackerConfig(sigma=args.sigma, kl_range=tuple(args.kl_range)),
+            config=TrackerConfig(
+                sigma=args.sigma,
+                kl_range=tuple(args.kl_range),
+                max_height_error=args.max_height_error,
+            ),
             init=args.init,
             simulator=args.simulator,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium
@@ -72,13 +73,15 @@ class TrackingEnv(VecEnv):
     """SB3 VecEnv: the action corrects the reference's PD target, (D,) rad.
 
     Episodes start in a reference state, more often before what is hard, and end when the mean
-    body error exceeds :data:`MAX_ERROR`, the clip is over, or ``max_steps`` have passed.
+    body error exceeds :data:`MAX_ERROR`, the pelvis is further than ``max_height_error`` above or
+    below its reference, the clip is over, or ``max_steps`` have passed.
 
     Args:
         simulator: N environments.
         library: clips to follow.
         seed: of the drawing of clips and start frames.
         max_steps: control steps per episode.
+        max_height_error: m. The mean over bodies alone lets a jump pass that is not jumped.
 
     Attributes:
         mining: begin more often before what is hard; otherwise clips are drawn by the root of
@@ -86,9 +89,16 @@ class TrackingEnv(VecEnv):
     """
 
     def __init__(
-        self, simulator: Simulator, library: MotionLibrary, *, seed: int = 0, max_steps: int = 300
+        self,
+        simulator: Simulator,
+        library: MotionLibrary,
+        *,
+        seed: int = 0,
+        max_steps: int = 300,
+        max_height_error: float = math.inf,
     ) -> None:
         self.simulator, self.library, self.max_steps = simulator, library, max_steps
+        self.max_height_error = max_height_error
         humanoid: Humanoid = simulator.humanoid
         self.generator = torch.Generator().manual_seed(seed)
         num_envs = simulator.num_envs
@@ -152,7 +162,9 @@ class TrackingEnv(VecEnv):
         state = self.view()
         reference = self.reference()
         error = tracking_error(state, reference)
-        failed = self.simulator.diverged | ~(error <= MAX_ERROR)
+        height_error = (state.pos[:, 0, 2] - reference.pos[:, 0, 2]).abs()
+        followed = (error <= MAX_ERROR) & (height_error <= self.max_height_error)
+        failed = self.simulator.diverged | ~followed
         reward = torch.where(self.simulator.diverged, 0.0, tracking_reward(state, reference))
         last = self.library.lengths[self.clip_ids] - 1
         over = ~failed & ((self.frame >= last) | (self.age >= self.max_steps))
