@@ -854,6 +854,18 @@ def test_the_mean_of_models_without_words_knows_none(tmp_path):
     assert differences(dict(one.state_dict()), dict(mean.state_dict())) == []
 
 
+def test_a_model_is_brought_to_fewer_axes_of_the_task_token(tmp_path, capsys):
+    out = tmp_path / "fewer.safetensors"
+    main_of_average([str(WORDLESS), "--shares", "1", "--axes", "32", "--out", str(out)])
+    one, fewer = load_bfm(WORDLESS).state_dict(), load_bfm(out).state_dict()
+    assert torch.equal(fewer.pop("token_basis"), one.pop("token_basis")[:32])
+    assert differences(dict(one), dict(fewer)) == []
+    for axes in ("129", "0"):
+        with pytest.raises(SystemExit):
+            main_of_average([str(out), "--shares", "1", "--axes", axes, "--out", str(out)])
+        assert f"--axes must be from 1 to 32, got {axes}" in capsys.readouterr().err
+
+
 def test_models_of_other_sizes_have_no_mean(bfm, tmp_path):
     model = load_bfm(bfm)
     larger = dataclasses.replace(model.config, latent_size=2 * model.config.latent_size)

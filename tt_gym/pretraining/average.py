@@ -23,16 +23,19 @@ from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.pretraining.weights import first_axes, knows_all_of
 
 
-def average(models: Sequence[MaskedMimic], shares: Sequence[float]) -> MaskedMimic:
+def average(
+    models: Sequence[MaskedMimic], shares: Sequence[float], axes: int | None = None
+) -> MaskedMimic:
     """A model of all token types that any of them knows, each from those that know it.
 
     Args:
         models: of the same sizes, apart from token types that some may not know.
         shares: positive, one per model; only their ratios count. The basis of the task token is
-            that of the model with the largest, as many axes as all have.
+            that of the model with the largest.
+        axes: of the task token, the first ones; None: as many as all have.
 
     Raises:
-        ValueError: shares that are not positive or of another number.
+        ValueError: shares that are not positive or of another number, or more axes than that.
         CheckpointError: the models have other sizes.
     """
     if (
@@ -44,7 +47,10 @@ def average(models: Sequence[MaskedMimic], shares: Sequence[float]) -> MaskedMim
     widest = max(models, key=lambda model: len(model.types))
     if not all(knows_all_of(widest, model) for model in models):
         raise CheckpointError("models of different sizes have no mean")
-    axes = min(model.token_axes for model in models)
+    most = min(model.token_axes for model in models)
+    axes = most if axes is None else axes
+    if not 1 <= axes <= most:
+        raise ValueError(f"--axes must be from 1 to {most}, got {axes}")
     result = MaskedMimic(dataclasses.replace(widest.config, token_axes=axes))
     # principal axes have no mean: their order and signs are of each model
     largest = max(zip(shares, models, strict=True), key=lambda pair: pair[0])[1]
@@ -89,10 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", type=Path, nargs="+", help="model files or checkpoints")
     parser.add_argument("--shares", type=float, nargs="+", required=True)
+    parser.add_argument("--axes", type=int, help="of the task token; as many as all have")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     try:
-        mean = average([load(path) for path in options.models], options.shares)
+        mean = average([load(path) for path in options.models], options.shares, options.axes)
     except (CheckpointError, ValueError) as error:
         parser.error(str(error))
     save_bfm(mean, options.out)
