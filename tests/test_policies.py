@@ -140,7 +140,7 @@ def test_training_begins_with_what_the_model_does_without_a_task(bfm):
     model, env = learner(bfm, "joint"), batch(bfm, "token")
     observations, _ = env.reset(seed=0)
     nothing = env.pd_target(torch.zeros(4, 32)) / 1.5
-    torch.testing.assert_close(means(model, observations), nothing, atol=0.02, rtol=0)
+    torch.testing.assert_close(means(model, observations), nothing, atol=0.03, rtol=0)
 
 
 # ---- the bounds loss ----------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_unmodified_ppo_obeys_the_bounds_loss(wide_bfm):
         large_tokens(model)
         observations = model.get_env().reset()
         before = bounds_loss(means(model, observations))
-        model.learn(1024)
+        model.learn(4096)
         excess[coefficient] = bounds_loss(means(model, observations)) / before
         assert (model.policy.last_bounds_loss > 0) == (coefficient > 0)
     assert excess[10.0] < min(1.0, 0.85 * excess[0.0])

@@ -50,7 +50,7 @@ def need_opengl(bfm: str) -> None:
 
 
 def idle(env: Any) -> np.ndarray:
-    return np.zeros((env.num_envs, 128), np.float32)
+    return np.zeros((env.num_envs, 32), np.float32)
 
 
 # ---- Stable-Baselines3 --------------------------------------------------------------------------
