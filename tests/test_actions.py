@@ -12,6 +12,7 @@ from tt_gym.motions.actions import ACTIONS, BLEND_FRAMES, Piece, chain, main, ra
 from tt_gym.motions.clip import Clip, unroll
 from tt_gym.motions.editing import time_warp
 from tt_gym.motions.library import MotionLibrary
+from tt_gym.motions.limbs import world_pose
 from tt_gym.motions.shipped import shipped_clip
 from tt_gym.pretraining.distill_env import DistillEnv
 from tt_gym.simulation import MujocoCpu
@@ -43,14 +44,33 @@ def test_actions_say_what_is_done_when(made):
         base = ACTIONS[index % len(ACTIONS)]
         if index // len(ACTIONS) == 2:  # the third round is mirrored
             clip = mirror(clip, DEEPMIMIC)
-        before, action, rest = clip.behaviours
-        assert before == (0, "walk" if index // len(ACTIONS) == 1 else "stand")
+        walks = index // len(ACTIONS) == 1
+        before, *stops, action, rest = clip.behaviours
+        assert before == (0, "walk" if walks else "stand")
+        # a fighter's stance is stepped into from a stand
+        halts = walks and base in ("kick", "punch")
+        assert [name for _, name in stops] == ["stand"] * halts
         assert action[1] == captions.NAMES[captions.of_clip(base)]
         assert rest[1] == "stand"
         end = clip.joint_rot[-1, 1:]
         still = unroll(stand, 3.0).joint_rot[:, 1:]
         if index // len(ACTIONS) < 2:
             assert float(rotations.rotation_angle(end, still).amax(dim=-1).min()) < 1e-3
+
+
+def test_a_stance_is_stepped_into(made):
+    for clip in (made[ACTIONS.index(name)] for name in ("kick", "punch")):
+        start = next(frame for frame, name in clip.behaviours if name != "stand")
+        way = slice(start - 1, start + 24)
+        pos, _ = world_pose(DEEPMIMIC, clip.root_pos[way].double(), clip.joint_rot[way].double())
+        feet = pos[:, list(DEEPMIMIC.feet)]
+        slide = (feet - feet[0])[..., :2].norm(dim=-1).amax(dim=0)
+        stays, goes = int(slide.argmin()), int(slide.argmax())
+        assert slide[stays] < 0.01 and slide[goes] > 0.2, clip.name
+        assert feet[:, goes, 2].amax() > feet[0, goes, 2] + 0.06
+        # the root comes nearer to the foot on the ground while the other one is in the air
+        beside = (pos[:, 0] - feet[:, stays])[:, :2].norm(dim=-1)
+        assert beside[12] < 0.6 * beside[[0, -1]].min()
 
 
 def test_words_follow_the_pieces_into_the_library(made, tmp_path):

@@ -236,13 +236,18 @@ def test_a_finished_tracker_run_is_left_alone(tiny_tracker):
     assert tiny_tracker.read_bytes() == before
 
 
-def test_other_clips_continue_with_the_weights_alone(tiny_tracker, tmp_path):
+@pytest.mark.parametrize(("asked", "sigma"), [(None, tracker.SIGMA), (0.1, 0.1)])
+def test_other_clips_continue_with_the_weights_alone(tiny_tracker, tmp_path, asked, sigma):
+    config = dataclasses.replace(TINY, sigma=asked)
     path = tracker.train(
-        ["jump"], tmp_path, steps=25 * ROLLOUT, seed=0, config=TINY, init=tiny_tracker
+        ["jump"], tmp_path, steps=25 * ROLLOUT, seed=0, config=config, init=tiny_tracker
     )
     saved = load_checkpoint(path, kind="tracker")
     assert saved["ppo"]["num_timesteps"] == 25 * ROLLOUT
     assert saved["env"]["names"] == ["jump"]
+    torch.testing.assert_close(
+        saved["ppo"]["policy"]["log_std"], torch.full((DEEPMIMIC.num_dofs,), math.log(sigma))
+    )
 
 
 def test_the_exported_tracker_acts_as_the_trained_policy(tiny_tracker, library, monkeypatch):

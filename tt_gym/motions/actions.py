@@ -2,8 +2,9 @@
 
     python -m tt_gym.motions.actions --out actions/ --count 28 --clips stealthy_walk.txt
 
-Recordings of actions begin in their own poses. These clips lead there from where people are. They
-are tagged "made" and know what is done when (:attr:`~tt_gym.motions.clip.Clip.behaviours`).
+Recordings of actions begin in their own poses. These clips lead there from where people are: by a
+blend, or by a step where the feet must go elsewhere, as into the stance of a fighter. They are
+tagged "made" and know what is done when (:attr:`~tt_gym.motions.clip.Clip.behaviours`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from tt_gym.motions import making
 from tt_gym.motions.clip import FPS, Clip, ClipError, mirror, moved, unroll
 from tt_gym.motions.editing import time_warp
 from tt_gym.motions.files import read_clip
+from tt_gym.motions.footwork import needs_step, step_into
+from tt_gym.motions.locomotion import STOP_S, walk_and_stop
 from tt_gym.motions.shipped import shipped_clip
 from tt_gym.text import captions
 from tt_gym.text.captions import NAMES
@@ -50,7 +53,8 @@ def chain(pieces: Sequence[Piece], name: str) -> Clip:
     """One piece after the other; where two meet they share :data:`BLEND_FRAMES` frames.
 
     A piece is put where the one before it leads: same place and same heading in the middle of the
-    frames they share. What is done changes where the blend begins.
+    frames they share. Where feet would slide there is a step instead
+    (:mod:`~tt_gym.motions.footwork`). What is done changes where the blend or the step begins.
 
     Raises:
         ValueError: no pieces, or one too short to be blended at both ends.
@@ -63,8 +67,12 @@ def chain(pieces: Sequence[Piece], name: str) -> Clip:
     behaviours = [(0, pieces[0].behaviour)]
     for piece in pieces[1:]:
         start = len(pos) - BLEND_FRAMES
-        new_pos, new_rot = _placed(*_frames(piece), pos[start:], rot[start:])
         shared = slice(start, len(pos))
+        new_pos, new_rot = _placed(*_frames(piece), pos[shared], rot[shared])
+        if needs_step((pos[shared], rot[shared]), (new_pos, new_rot)):
+            (pos, rot), start = step_into((pos, rot), (new_pos, new_rot))
+            behaviours.append((start, piece.behaviour))
+            continue
         blended = torch.lerp(pos[shared], new_pos[:BLEND_FRAMES], ease.unsqueeze(-1))
         turned = rotations.slerp(rot[shared], new_rot[:BLEND_FRAMES], ease.view(-1, 1, 1))
         pos = torch.cat((pos[:start], blended, new_pos[BLEND_FRAMES:]))
@@ -134,21 +142,32 @@ def random_actions(more: Sequence[Clip] = (), *, count: int, seed: int = 0) -> l
         recorded = actions[index % len(actions)]
         standing = index // len(actions) % 2 == 0
         action = unroll(time_warp(recorded, uniform(*_PACE)), _LOOP_S)
-        before = stand if standing else walk
-        end = lead_in(before, action, round(uniform(*_LEAD_S) * FPS) + 2 * BLEND_FRAMES)
+        lead_s = uniform(*_LEAD_S)
+        doing = Piece(action, 0, action.num_frames - 1, NAMES[captions.of_clip(recorded.name)])
         rest = Piece(stand, 0, round(_REST_S * FPS), "stand")
-        made = chain(
-            (
-                Piece(before, 0, end + BLEND_FRAMES, "stand" if standing else "walk"),
-                Piece(action, 0, action.num_frames - 1, NAMES[captions.of_clip(recorded.name)]),
-                rest,
-            ),
-            f"actions_{seed}_{index}",
-        )
+        halts = not standing and _begins_elsewhere(doing, stand)
+        if halts:
+            stopping = walk_and_stop(lead_s)
+            first = Piece(stopping, 0, stopping.num_frames - 1, "walk")
+        else:
+            before = stand if standing else walk
+            end = lead_in(before, action, round(lead_s * FPS) + 2 * BLEND_FRAMES)
+            first = Piece(before, 0, end + BLEND_FRAMES, "stand" if standing else "walk")
+        made = chain((first, doing, rest), f"actions_{seed}_{index}")
+        if halts:
+            walking, *others = made.behaviours
+            stands = (round((lead_s + STOP_S) * FPS), "stand")
+            made = dataclasses.replace(made, behaviours=(walking, stands, *others))
         if index // (2 * len(actions)) % 2:
             made = dataclasses.replace(mirror(made, DEEPMIMIC), name=made.name)
         clips.append(made)
     return clips
+
+
+def _begins_elsewhere(action: Piece, stand: Clip) -> bool:
+    """Whether the feet must go elsewhere from a stand."""
+    end = _frames(Piece(stand, 0, BLEND_FRAMES - 1, "stand"))
+    return needs_step(end, _placed(*_frames(action), *end))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -26,7 +26,7 @@ from tt_gym.motions.limbs import place_tip, world_pose
 from tt_gym.motions.shipped import shipped_clip
 
 _GRAVITY = 9.81  # m/s^2
-_PACE, _FLIGHT_S = (0.95, 1.02), (0.34, 0.38)
+_PACE, _FLIGHT_S = (0.95, 1.08), (0.34, 0.46)
 _RUN_UP_STEPS, _STEPS_AFTER, _LEAPS = (3, 6), 4, 2
 _STANCE = 7  # frames in which the root sinks and rises for a push, and again after the landing
 _TOLD_EARLIER = 10  # frames before the push, at most: about one step

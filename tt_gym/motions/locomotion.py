@@ -35,6 +35,8 @@ _STEP_IN_PLACE = math.radians(90.0)  # rad/s of turning that calls for half a st
 _GRAVITY = 9.81
 _ACCELERATION, _TURN_RATE, _SIDEWAYS = 2.0, math.radians(100.0), 2.5  # m/s^2, rad/s, m/s^2
 _SMOOTH_FRAMES = 13
+STOP_S = 0.5
+"""How long :func:`walk_and_stop` takes from a walk to a stand, s."""
 _NOTICE_FRAMES = 4  # smoothing lets a change begin early; what is asked is moved about as much
 _STILL = 0.02  # stride below which feet stand: the next step is the first of a new walk
 _SEGMENT_S = (1.5, 6.6)
@@ -217,6 +219,27 @@ def random_course(
     return smooth(speeds), smooth(rates), commands
 
 
+def walk_and_stop(walk_s: float) -> Clip:
+    """Walk along +x, begin to stop after a time and stand until 1.3 s after that.
+
+    It stands :data:`STOP_S` after it began to stop.
+    """
+    stand, walk = _shipped_gait("idle"), _shipped_gait("walk_forward")
+    time = torch.arange(round((walk_s + 1.3) * FPS) + 1, dtype=torch.float64) / FPS
+    speed = walk.speed * (1.0 - (time - walk_s).clamp(min=0.0) / STOP_S).clamp(min=0.0)
+    never = dataclasses.replace(walk, speed=10.0 * walk.speed)  # no jogging
+    source = shipped_clip("walk_forward").source
+    straight = torch.zeros_like(time)
+    return locomotion(
+        stand, walk, never, speed=smooth(speed), turn_rate=straight, name="walk", source=source
+    )
+
+
+@functools.cache
+def _shipped_gait(name: str) -> Gait:
+    return gait_from_loop(shipped_clip(name))
+
+
 def smooth(values: Tensor) -> Tensor:
     """The same course (T,) without corners."""
     window = torch.hann_window(_SMOOTH_FRAMES + 2, periodic=False, dtype=values.dtype)[1:-1]
@@ -238,7 +261,7 @@ def random_locomotion(
     Raises:
         ClipError: ``jog_clip`` does not loop.
     """
-    stand, walk = gait_from_loop(shipped_clip("idle")), gait_from_loop(shipped_clip("walk_forward"))
+    stand, walk = _shipped_gait("idle"), _shipped_gait("walk_forward")
     legs = range(9, 15)  # hips, knees and ankles
     jog = in_step(gait_from_loop(jog_clip), walk, legs)
     generator = torch.Generator().manual_seed(seed)

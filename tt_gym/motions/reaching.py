@@ -23,7 +23,7 @@ from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions import making
 from tt_gym.motions.clip import FPS, Clip, unroll
 from tt_gym.motions.limbs import place_tip, world_pose
-from tt_gym.motions.locomotion import gait_from_loop, locomotion, smooth
+from tt_gym.motions.locomotion import STOP_S, smooth, walk_and_stop
 from tt_gym.motions.shipped import shipped_clip
 from tt_gym.motions.stepping import Course, stepping
 from tt_gym.text import captions
@@ -40,7 +40,7 @@ _DEPTH = 0.42  # m the pelvis sinks for the lowest points
 # of those all around
 _AROUND, _FIRST_S = (0.6, (0.5, 1.5)), (0.3, 1.0)  # m along either axis, at most; heights
 _WALKS_FIRST, _WALK_S = 0.4, (0.5, 1.8)  # share of clips, if not given
-_STOP_S, _WALKS_ON, _JOIN = 0.5, 0.25, 10  # m on in the meantime; frames
+_WALKS_ON, _JOIN = 0.25, 10  # m on while stopping; frames
 _EASY = math.radians(-75.0), math.radians(35.0)  # azimuths that need no turn
 _TURN_RATE, _STAY_S = math.radians(90.0), (0.7, 2.0)
 _AROUND_TRAVEL_S = 0.55  # this and distance over speed
@@ -261,8 +261,8 @@ def reaches_around(
     for index in range(count):
         first = uniform(0.0, 1.0) < walks
         now, rate, spans = uniform(*(_WALK_S if first else _FIRST_S)), torch.zeros_like(time), []
-        walk = _walk_and_stop(now) if first else None
-        stops = now + _STOP_S if first else 0.0
+        walk = walk_and_stop(now) if first else None
+        stops = now + STOP_S if first else 0.0
         came_from = list(_NATURAL)
         keys = [(0.0, [*came_from, 0.0]), (now, [*came_from, 0.0])]
         while now < duration_s:
@@ -295,19 +295,6 @@ def _turning(facing: Tensor, name: str) -> Clip:
     still = torch.zeros(len(facing), 2, dtype=torch.float64)
     nothing = torch.full((len(facing), 3), torch.nan, dtype=torch.float64)
     return stepping(Course(still, facing, nothing), name=name)
-
-
-def _walk_and_stop(walk_s: float) -> Clip:
-    """Walk along +x, begin to stop after a time and stand until a second after that."""
-    stand, walk = (gait_from_loop(shipped_clip(name)) for name in ("idle", "walk_forward"))
-    time = torch.arange(round((walk_s + 1.0) * FPS) + _JOIN, dtype=torch.float64) / FPS
-    speed = walk.speed * (1.0 - (time - walk_s).clamp(min=0.0) / _STOP_S).clamp(min=0.0)
-    never = dataclasses.replace(walk, speed=10.0 * walk.speed)  # no jogging
-    source = shipped_clip("walk_forward").source
-    straight = torch.zeros_like(time)
-    return locomotion(
-        stand, walk, never, speed=smooth(speed), turn_rate=straight, name="walk", source=source
-    )
 
 
 def _joined(first: Clip, then: Clip, frame: int) -> Clip:

@@ -36,6 +36,8 @@ from tt_gym.simulation import SIMULATORS, build_simulator
 
 OBS_CLIP = 5.0
 HIDDEN = (512, 256)
+SIGMA = 0.05
+"""Exploration noise of a new run, rad."""
 _NORM_EPSILON = 1e-8
 _SAVE_EVERY = 50  # iterations
 
@@ -45,7 +47,8 @@ class TrackerConfig:
     """Hyper-parameters of the tracker.
 
     Attributes:
-        sigma: fixed exploration noise of the PD target, rad.
+        sigma: fixed exploration noise of the PD target, rad; None: that of ``init``, or
+            :data:`SIGMA` without one.
         kl_range: the learning rate falls above and rises below this KL divergence per update.
         max_height_error: see :class:`~tt_gym.pretraining.tracking_env.TrackingEnv`.
     """
@@ -58,7 +61,7 @@ class TrackerConfig:
     gae_lambda: float = 0.95
     learning_rate: float = 2e-4
     critic_learning_rate: float = 1e-3
-    sigma: float = 0.05
+    sigma: float | None = None
     kl_range: tuple[float, float] = (0.03, 0.06)
     max_height_error: float = math.inf
 
@@ -249,7 +252,7 @@ def train(
         policy_kwargs={
             "net_arch": {"pi": list(HIDDEN), "vf": list(HIDDEN)},
             "activation_fn": nn.ELU,
-            "log_std_init": math.log(config.sigma),
+            "log_std_init": math.log(config.sigma or SIGMA),
         },
         seed=seed,
         device="cpu",
@@ -263,6 +266,8 @@ def train(
         env.set_state(saved["env"])
         restore_ppo(model, saved["ppo"])
         model.actor_learning_rate = saved["learning_rate"]
+        if config.sigma is not None:
+            nn.init.constant_(model.policy.log_std, math.log(config.sigma))
         assert model._last_obs is not None
         if len(model._last_obs) != env.num_envs or saved["env"]["names"] != list(library.names):
             model._last_obs = None
@@ -289,7 +294,9 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="start from this checkpoint of another run")
     parser.add_argument("--threads", type=int, default=0, help="torch threads, 0: all cores")
     parser.add_argument(
-        "--sigma", type=positive, default=TrackerConfig.sigma, help="exploration noise of a new run"
+        "--sigma",
+        type=positive,
+        help=f"exploration noise, rad; default: that of --init, {SIGMA} for a new run",
     )
     parser.add_argument(
         "--max-height-error",
