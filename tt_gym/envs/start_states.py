@@ -15,6 +15,7 @@ from tt_gym.motions.library import MotionFrames, MotionLibrary
 from tt_gym.motions.shipped import shipped_clip
 from tt_gym.names import unknown
 from tt_gym.simulation.state import BodyState
+from tt_gym.tasks import Task
 
 STARTS: dict[Humanoid, tuple[str, ...]] = {
     DEEPMIMIC: ("clips", "standing", "walking"),
@@ -109,6 +110,51 @@ def sample_start_states(
         return _from_clips(count, generator, torch.tensor(_SHARES[start]))
     qpos = _standing() if start == "standing" else _t_pose(_DROP_HEIGHT)
     return qpos.repeat(count, 1), torch.zeros(count, SMPL.nv)
+
+
+def draw_starts(
+    count: int,
+    generator: torch.Generator,
+    humanoid: Humanoid,
+    start: str,
+    clip: ClipStarts | None,
+    *,
+    remembered_steps: int,
+) -> tuple[Tensor, Tensor, MotionFrames | None]:
+    """States as :func:`sample_start_states` and what came before.
+
+    Args:
+        count: how many.
+        generator: for those that are drawn.
+        humanoid: whose.
+        start: one of its :data:`STARTS`.
+        clip: where ``start="clip"`` begins and what is remembered.
+        remembered_steps: how much of it.
+
+    Returns:
+        ``qpos``, ``qvel`` and the past; None: nothing else than the start pose.
+    """
+    if clip is None:
+        return *sample_start_states(count, generator, humanoid, start), None
+    frames = clip.draw(count, generator)
+    past = clip.past(frames, remembered_steps)
+    if start == "clip":
+        return *clip.states(frames), past
+    return *sample_start_states(count, generator, humanoid, start), past
+
+
+def with_objects(
+    qpos: Tensor, qvel: Tensor, task: Task, state: BodyState, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """``qpos`` and ``qvel`` with those of the task's objects behind them, at rest."""
+    count, objects = len(qpos), len(task.objects)
+    if not objects:
+        return qpos, qvel
+    poses = task.sample_objects(state, generator)
+    return (
+        torch.cat((qpos, poses.flatten(1)), dim=1),
+        torch.cat((qvel, torch.zeros(count, 6 * objects)), dim=1),
+    )
 
 
 def _from_clips(count: int, generator: torch.Generator, shares: Tensor) -> tuple[Tensor, Tensor]:

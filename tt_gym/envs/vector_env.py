@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -20,18 +20,22 @@ from tt_gym.bfm.prompts import Moment, Prompt, names_in, own_copy
 from tt_gym.bfm.targets import Targets
 from tt_gym.bfm.tokens import state_size
 from tt_gym.envs import saved_state
+from tt_gym.envs.arguments import Control, check_arguments, checked_actions, observation_space
 from tt_gym.envs.infos import as_info, with_final
 from tt_gym.envs.outcomes import Outcomes
 from tt_gym.envs.perturbations import Perturbations, build_perturbations
 from tt_gym.envs.perturber import Perturber
-from tt_gym.envs.start_states import build_clip, chosen_start, root_only, sample_start_states
+from tt_gym.envs.start_states import (
+    build_clip,
+    chosen_start,
+    draw_starts,
+    root_only,
+    with_objects,
+)
 from tt_gym.humanoids import SMPL
-from tt_gym.motions.library import MotionFrames
 from tt_gym.simulation import BodyState, build_simulator
 from tt_gym.tasks import Goal, Transition, build_task
 from tt_gym.tasks.task import fallen
-
-Control = Literal["token", "joint", "prompt"]
 
 
 class TaskTokenVectorEnv(VectorEnv):
@@ -109,17 +113,14 @@ class TaskTokenVectorEnv(VectorEnv):
         autoreset: bool = True,
         **parameters: Any,
     ) -> None:
-        if control not in get_args(Control):
-            raise ValueError(f"unknown control {control!r}; known: {', '.join(get_args(Control))}")
         flags = {"early_termination": early_termination, "autoreset": autoreset}
-        flags |= {} if self_collision is None else {"self_collision": self_collision}
-        for name, value in flags.items():
-            if not isinstance(value, bool):
-                raise ValueError(f"{name} must be True or False, got {value!r}")
-        if num_threads < 0 or num_threads != int(num_threads):
-            raise ValueError(f"num_threads must be a whole number from 0 on, got {num_threads}")
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"unknown render_mode {render_mode!r}; known: 'rgb_array', None")
+        check_arguments(
+            control=control,
+            num_threads=num_threads,
+            render_mode=render_mode,
+            max_episode_steps=max_episode_steps,
+            flags=flags | ({} if self_collision is None else {"self_collision": self_collision}),
+        )
         perturbed = build_perturbations(perturbations)
         if perturbed.ranges() and simulator != "mujoco_cpu":
             raise ValueError(f"perturbations need simulator 'mujoco_cpu', got {simulator!r}")
@@ -147,16 +148,8 @@ class TaskTokenVectorEnv(VectorEnv):
         self._made_with_prompt = prompt is not None
         self.set_prompt(prompt)
         self.max_steps = None if max_episode_steps == -1 else max_episode_steps
-        if self.max_steps is not None and (self.max_steps < 1 or self.max_steps % 1):
-            raise ValueError(
-                f"max_episode_steps must be whole and at least 1, or -1 or None for no limit, "
-                f"got {max_episode_steps}"
-            )
-        self.early_termination, self.render_mode, self.autoreset = (
-            early_termination,
-            render_mode,
-            autoreset,
-        )
+        self.early_termination, self.autoreset = early_termination, autoreset
+        self.render_mode = render_mode
         self.metadata = {
             "render_modes": ["rgb_array"],
             "render_fps": 30,
@@ -180,14 +173,7 @@ class TaskTokenVectorEnv(VectorEnv):
         clip = self.bfm.config.norm_clip
         bounds = {"state": np.inf if clip is None else clip}
         shapes = {"task": (self.task.observation_size,), "state": (state_size(self.humanoid),)}
-        self.single_observation_space = gymnasium.spaces.Dict(
-            {
-                name: gymnasium.spaces.Box(
-                    -bounds.get(name, np.inf), bounds.get(name, np.inf), shape, np.float32
-                )
-                for name, shape in {**shapes, **self._model_entries}.items()
-            }
-        )
+        self.single_observation_space = observation_space(bounds, shapes | self._model_entries)
         joint = self.control == "joint"
         width = self.humanoid.num_dofs if joint else self.bfm.token_axes
         self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, (width,), np.float32)
@@ -230,7 +216,7 @@ class TaskTokenVectorEnv(VectorEnv):
             raise gymnasium.error.ResetNeeded(
                 "step was called before reset: there is no episode yet"
             )
-        pd_target = self.pd_target(self._checked(actions))
+        pd_target = self.pd_target(checked_actions(actions, self.action_space))
         before = self.simulator.state
         if self.perturber is not None:
             pd_target = self.perturber.delay(pd_target)
@@ -337,22 +323,6 @@ class TaskTokenVectorEnv(VectorEnv):
         known = ", ".join(self.task.prompts) or "none"
         return f"unknown prompt {name!r} for task {type(self.task).__name__}; known: {known}"
 
-    def _checked(self, actions: np.ndarray) -> Tensor:
-        actions = np.asarray(actions, dtype=np.float32)
-        if actions.shape != self.action_space.shape:
-            raise ValueError(
-                f"action must have shape {self.action_space.shape}, got {actions.shape}: "
-                "build the policy from env.single_action_space"
-            )
-        finite = np.isfinite(actions).all(axis=1)
-        if not finite.all():
-            bad = int(np.flatnonzero(~finite)[0])
-            values = actions[bad][~np.isfinite(actions[bad])]
-            raise ValueError(
-                f"action must be finite and in [-1, 1], got {values[0]} in environment {bad}"
-            )
-        return torch.from_numpy(actions).clamp(-1.0, 1.0)
-
     def _model_inputs(self, state: BodyState) -> ModelInputs:
         """With the prompt, if there is one."""
         targets = None
@@ -379,15 +349,16 @@ class TaskTokenVectorEnv(VectorEnv):
 
     def _restart(self, ids: Tensor) -> None:
         """New start states, objects and goals for some environments."""
-        qpos, qvel, past = self._start_states(len(ids))
-        objects = len(self.task.objects)
-        qpos = torch.cat((qpos, torch.zeros(len(ids), 7 * objects)), dim=1)
-        qvel = torch.cat((qvel, torch.zeros(len(ids), 6 * objects)), dim=1)
-        if objects:
-            # the objects stand around the root, which only the pose tells
-            state = root_only(self.simulator.state[ids], qpos)
-            poses = self.task.sample_objects(state, self.start_generator)
-            qpos[:, self.humanoid.nq :] = poses.flatten(1)
+        qpos, qvel, past = draw_starts(
+            len(ids),
+            self.start_generator,
+            self.humanoid,
+            self.start,
+            self.clip,
+            remembered_steps=self.inputs.remembered_steps,
+        )
+        state = root_only(self.simulator.state[ids], qpos)  # objects stand around the root
+        qpos, qvel = with_objects(qpos, qvel, self.task, state, self.start_generator)
         if self.perturber is not None:
             qpos = self.perturber.begin_episodes(ids, qpos)
         self.simulator.reset(ids, qpos, qvel)
@@ -396,17 +367,6 @@ class TaskTokenVectorEnv(VectorEnv):
         self.outcomes.restart(ids)
         fresh = self.task.sample_goal(self.simulator.state[ids], None, self.start_generator)
         self._write_goal(ids, fresh)
-
-    def _start_states(self, count: int) -> tuple[Tensor, Tensor, MotionFrames | None]:
-        """``qpos``, ``qvel`` and what came before, None: nothing else than the start pose."""
-        generator = self.start_generator
-        if self.clip is None:
-            return *sample_start_states(count, generator, self.humanoid, self.start), None
-        frames = self.clip.draw(count, generator)
-        past = self.clip.past(frames, self.inputs.remembered_steps)
-        if self.start == "clip":
-            return *self.clip.states(frames), past
-        return *sample_start_states(count, generator, self.humanoid, self.start), past
 
     def _goals_left(self) -> Tensor:
         """The goal of now and those to come; these are unknown without a time limit of our own."""

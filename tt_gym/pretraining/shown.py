@@ -70,6 +70,10 @@ class Motion:
         return local.view(*self.pos.shape[:2], 2, 3), speed
 
 
+_LUNGE = 2.6
+"""m/s; the recorded punch's pelvis stays below it, runners, whose arms swing too, do not."""
+
+
 def _pace(motion: Motion, low: float, high: float) -> Tensor:
     speed = motion.speed(1.5)
     return (speed >= low) & (speed <= high)
@@ -92,7 +96,7 @@ def _kick(motion: Motion) -> Tensor:
 
 def _punch(motion: Motion) -> Tensor:
     place, speed = motion.hands()
-    slow = motion.vel[:, :, 0, :2].norm(dim=-1) < 2.0
+    slow = motion.vel[:, :, 0, :2].norm(dim=-1) < _LUNGE
     hit = (place[..., 0] > 0.35) & (place[..., 2] > 0.1) & (speed > 3.0)
     return (hit.any(dim=-1) & slow).any(dim=0)
 
