@@ -66,7 +66,7 @@ def test_a_stance_is_stepped_into(made):
         feet = pos[:, list(DEEPMIMIC.feet)]
         slide = (feet - feet[0])[..., :2].norm(dim=-1).amax(dim=0)
         stays, goes = int(slide.argmin()), int(slide.argmax())
-        assert slide[stays] < 0.01 and slide[goes] > 0.2, clip.name
+        assert slide[stays] < 0.01 and slide[goes] > 0.1, clip.name
         assert feet[:, goes, 2].amax() > feet[0, goes, 2] + 0.06
         # the root comes nearer to the foot on the ground while the other one is in the air
         beside = (pos[:, 0] - feet[:, stays])[:, :2].norm(dim=-1)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tt_gym import rotations
 from tt_gym.humanoids import DEEPMIMIC
-from tt_gym.motions.clip import FPS, moved, resample
+from tt_gym.motions.clip import FPS, moved
 from tt_gym.motions.limbs import place_tip, world_pose
 
 Frames = tuple[Tensor, Tensor]
@@ -21,7 +21,8 @@ Frames = tuple[Tensor, Tensor]
 STRIDE = 0.12
 """How far a foot may slide where two recordings are blended, m; beyond it there must be a step."""
 _SLOW = 0.8  # m/s of the root; between faster motions there is no such step
-_STEP_FRAMES, _RAMP_FRAMES, _LIFT = 24, 12, 0.08  # of a step; of slowing down before it; m
+_STEP_FRAMES, _LIFT = 24, 0.08  # of a step; m
+_SPAN = 4  # frames over which the speed at its ends is measured
 _SWING = (0.15, 0.7)  # when the foot leaves the ground and for how long, of the step
 _OVER_FOOT = 0.7  # share of the way to the foot on the ground that the root goes, at most
 
@@ -40,41 +41,46 @@ def needs_step(end: Frames, start: Frames) -> bool:
 
 
 def step_into(before: Frames, after: Frames) -> tuple[Frames, int]:
-    """``before``, slowing down to a stop, a step, and ``after``, setting out from a stop.
+    """``before``, a step, and ``after``, put where a foot stands already.
 
-    ``after`` is put where the foot that moves least at the seam stands already.
+    Of both feet that one stays with which the root goes further the way it moves already, and will.
 
     Returns:
         All frames, and the one with which the step begins.
     """
-    pos, rot = _stopping(*before)
-    new_pos, new_rot = _setting_out(*after)
-    ends, starts = (
-        world_pose(DEEPMIMIC, *frames)
-        for frames in (
-            (pos[-_RAMP_FRAMES:], rot[-_RAMP_FRAMES:]),
-            (new_pos[:_RAMP_FRAMES], new_rot[:_RAMP_FRAMES]),
-        )
-    )
-    stays = min(
-        DEEPMIMIC.feet,
-        key=lambda foot: sum(float((p[-1] - p[0])[foot].norm()) for p in (ends[0], starts[0])),
-    )
-    yaw = rotations.heading(ends[1][-1, stays]) - rotations.heading(starts[1][0, stays])
-    pivot, place = starts[0][0, stays, :2], ends[0][-1, stays, :2]
-    new_pos, new_rot = moved(new_pos, new_rot, yaw=yaw, pivot=pivot, place=place)
-    way = _step((pos[-1:], rot[-1:]), (new_pos[:1], new_rot[:1]), stays)
+    pos, rot = before
+    from_pos, from_rot = world_pose(DEEPMIMIC, pos[-1:], rot[-1:])
+    to_pos, to_rot = world_pose(DEEPMIMIC, after[0][:1], after[1][:1])
+
+    def placed(foot: int) -> Frames:
+        yaw = rotations.heading(from_rot[0, foot]) - rotations.heading(to_rot[0, foot])
+        return moved(*after, yaw=yaw, pivot=to_pos[0, foot, :2], place=from_pos[0, foot, :2])
+
+    def goes_along(foot: int) -> float:
+        new_pos, _ = placed(foot)
+        velocity = _velocity(pos[-_SPAN:]) + _velocity(new_pos[:_SPAN])
+        return float(((new_pos[0] - pos[-1]) * velocity)[:2].sum())
+
+    stays = max(DEEPMIMIC.feet, key=goes_along)
+    new_pos, new_rot = placed(stays)
+    way = _step((pos[-_SPAN:], rot[-_SPAN:]), (new_pos[:_SPAN], new_rot[:_SPAN]), stays)
     frames = torch.cat((pos, way[0], new_pos)), torch.cat((rot, way[1], new_rot))
     return frames, len(pos)
 
 
-def _step(start: Frames, end: Frames, stays: int) -> Frames:
-    """The frames between two poses, (1, ...) each, between which the foot ``stays``."""
+def _step(end: Frames, start: Frames, stays: int) -> Frames:
+    """The frames from the last one of ``end`` to the first of ``start``; the foot ``stays``."""
     part = torch.arange(1, _STEP_FRAMES, dtype=torch.float64) / _STEP_FRAMES
     even = _ease(part)
-    root = torch.lerp(start[0], end[0], even.unsqueeze(-1))
-    joints = rotations.slerp(start[1], end[1], even.view(-1, 1, 1))
-    (from_pos, from_rot), (to_pos, to_rot) = (world_pose(DEEPMIMIC, *pose) for pose in (start, end))
+    poses = (end[0][-1:], end[1][-1:]), (start[0][:1], start[1][:1])
+    (from_pos, from_rot), (to_pos, to_rot) = (world_pose(DEEPMIMIC, *pose) for pose in poses)
+    root = torch.lerp(poses[0][0], poses[1][0], even.unsqueeze(-1))
+    joints = rotations.slerp(poses[0][1], poses[1][1], even.view(-1, 1, 1))
+    # beside that, from and to the speed of either recording
+    early, late = (part * (1.0 - part) ** 3), (-(1.0 - part) * part**3)
+    span_s = _STEP_FRAMES / FPS
+    root += span_s * early.unsqueeze(-1) * _velocity(end[0])
+    root += span_s * late.unsqueeze(-1) * _velocity(start[0])
     weight = _OVER_FOOT * (torch.pi * part).sin().square().unsqueeze(-1)
     root[:, :2] = torch.lerp(root[:, :2], from_pos[:, stays, :2], weight)
     in_air = ((part - _SWING[0]) / _SWING[1]).clamp(0.0, 1.0)
@@ -93,19 +99,6 @@ def _ease(part: Tensor) -> Tensor:
     return part**3 * (10.0 - 15.0 * part + 6.0 * part**2)
 
 
-def _setting_out(pos: Tensor, rot: Tensor) -> Frames:
-    """The frames, begun at no speed."""
-    return resample(_times(len(pos)), pos, rot)
-
-
-def _stopping(pos: Tensor, rot: Tensor) -> Frames:
-    """The frames, ended at no speed."""
-    times = _times(len(pos))
-    return resample(times[-1] - times.flip(0), pos, rot)
-
-
-def _times(count: int) -> Tensor:
-    """When frames are passed, s, if speed grows evenly over the first of them."""
-    frame = torch.arange(count, dtype=torch.float64)
-    rising = (2.0 * _RAMP_FRAMES * frame).sqrt()
-    return torch.where(frame < _RAMP_FRAMES / 2, rising, frame + _RAMP_FRAMES / 2) / FPS
+def _velocity(pos: Tensor) -> Tensor:
+    """Mean velocity of the root, (3,), m/s."""
+    return (pos[-1] - pos[0]) * FPS / (len(pos) - 1)
