@@ -200,6 +200,20 @@ def test_evaluation_draws_frames_evenly(env):
     assert first.mean() == pytest.approx(0.5, abs=0.03)
 
 
+def test_a_state_of_other_clips_of_the_same_name_is_not_continued():
+    kick = shipped_clip("kick")
+    short = dataclasses.replace(kick, root_pos=kick.root_pos[:30], joint_rot=kick.joint_rot[:30])
+    long_env, env = (
+        TrackingEnv(MujocoCpu(DEEPMIMIC, NUM_ENVS), MotionLibrary(DEEPMIMIC, [clip]))
+        for clip in (kick, short)
+    )
+    long_env.reset()
+    saved = long_env.get_state()
+    assert long_env.fits(saved) and not env.fits(saved)
+    env.set_state(saved)
+    assert int(env.frame.max()) < 30 and int(env.age.max()) == 0
+
+
 # ---- tracker ------------------------------------------------------------------------------------
 
 

@@ -269,7 +269,7 @@ def train(
         if config.sigma is not None:
             nn.init.constant_(model.policy.log_std, math.log(config.sigma))
         assert model._last_obs is not None
-        if len(model._last_obs) != env.num_envs or saved["env"]["names"] != list(library.names):
+        if not env.fits(saved["env"]):
             model._last_obs = None
         print(f"continuing {source} at {model.num_timesteps:,} steps")
     print(

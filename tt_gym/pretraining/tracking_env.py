@@ -239,6 +239,7 @@ class TrackingEnv(VecEnv):
         """Everything the environment remembers, as checkpoint content."""
         return {
             "names": list(self.library.names),
+            "lengths": self.library.lengths,
             "physics": torch.from_numpy(self.simulator.get_state()),
             "generator": self.generator.get_state(),
             "clip_ids": self.clip_ids,
@@ -250,10 +251,20 @@ class TrackingEnv(VecEnv):
             "window_tries": self.hard.tries,
         }
 
+    def fits(self, saved: dict[str, Any]) -> bool:
+        """Whether a state is of as many environments and the same clips, by name and length."""
+        lengths = saved.get("lengths")  # files of before do not have them
+        return (
+            len(saved["frame"]) == self.num_envs
+            and saved["names"] == list(self.library.names)
+            and lengths is not None
+            and torch.equal(lengths, self.library.lengths)
+        )
+
     def set_state(self, saved: dict[str, Any]) -> None:
-        """Continue exactly where :meth:`get_state` was taken; another clip list starts afresh."""
+        """Continue exactly where :meth:`get_state` was taken; with other clips it starts afresh."""
         self.generator.set_state(saved["generator"])
-        if saved["names"] != list(self.library.names) or len(saved["frame"]) != self.num_envs:
+        if not self.fits(saved):
             self.reset()
             return
         self.simulator.set_state(saved["physics"].numpy())
