@@ -185,6 +185,15 @@ def test_episodes_begin_more_often_before_what_fails(env):
     assert gain[0] > 1.0  # the way there counts, although the first window itself is easy
 
 
+def test_a_failure_in_the_first_frame_counts_for_the_first_window(env):
+    hard = HardWindows(env.library)
+    clips = torch.arange(2)  # a reference that waits for a student may be back at the first frame
+    before = hard.failures.clone()
+    hard.count(clips, torch.zeros(2, dtype=torch.long), torch.ones(2, dtype=torch.bool))
+    first = [0, -(-int(env.library.lengths[0]) // 30)]
+    assert (hard.failures - before > 0.5).nonzero().flatten().tolist() == first
+
+
 def test_drawn_frames_leave_the_margin(env):
     clips, frames = HardWindows(env.library).draw(5000, torch.Generator(), margin=12)
     lengths = env.library.lengths[clips]

@@ -57,6 +57,7 @@ class HardWindows:
         self.tries = _DECAY * self.tries + (1.0 - _DECAY)
         self.failures = _DECAY * self.failures + (1.0 - _DECAY) * _PRIOR_RATE
         done = failed | (frames % _LENGTH == 0)
-        window = (self._first[clips] + (frames - 1) // _LENGTH)[done]
+        passed = (frames - 1).clamp(min=0)  # a reference that keeps pace may be back at the first
+        window = (self._first[clips] + passed // _LENGTH)[done]
         self.tries.index_add_(0, window, torch.ones(len(window)))
         self.failures.index_add_(0, window, failed[done].float())
