@@ -32,6 +32,7 @@ from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import PROMPT_MODES, DistillEnv
 from tt_gym.pretraining.hard_windows import HardWindows
 from tt_gym.pretraining.sheet import draw_sheet, local_rotations
+from tt_gym.pretraining.teachers import Teachers
 from tt_gym.pretraining.tracker import TrackerConfig, TrackerPPO, load_tracker
 from tt_gym.pretraining.tracking_env import (
     TrackingEnv,
@@ -366,8 +367,8 @@ def tiny_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(distill, name, value)
 
 
-def taught_by(tracker_path: Path, library: MotionLibrary) -> distill.Teachers:
-    return distill.Teachers((load_tracker(tracker_path), len(library.names)))
+def taught_by(tracker_path: Path, library: MotionLibrary) -> Teachers:
+    return Teachers((load_tracker(tracker_path), len(library.names)))
 
 
 def distiller(tracker_path: Path, library: MotionLibrary, run_dir: Path) -> distill.Distiller:
@@ -477,7 +478,7 @@ def test_every_clip_has_its_teacher(tiny_tracker):
     other.net[-1].bias += 0.25
     observation = torch.randn(5, one.mean.shape[0], generator=torch.Generator().manual_seed(0))
     clips = torch.tensor([0, 2, 1, 4, 3])
-    labels = distill.Teachers((one, 2), (other, 1), (one, 2))(observation, clips)
+    labels = Teachers((one, 2), (other, 1), (one, 2))(observation, clips)
     expected = torch.where((clips == 2).unsqueeze(1), other(observation), one(observation))
     assert torch.equal(labels, expected)
     assert not torch.equal(one(observation), other(observation))

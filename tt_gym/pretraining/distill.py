@@ -40,12 +40,10 @@ from tt_gym.checkpoint import (
     save_checkpoint,
 )
 from tt_gym.command_line import one_line_errors, positive
-from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions.library import MotionLibrary
-from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import PROMPT_MODES, DistillEnv
 from tt_gym.pretraining.objective import Posterior, kl_divergence, robust_square
-from tt_gym.pretraining.tracker import Tracker, load_tracker
+from tt_gym.pretraining.teachers import Teachers, load_teachers
 from tt_gym.pretraining.weights import first_axes, load_all_it_has
 from tt_gym.simulation import SIMULATORS, build_simulator
 from tt_gym.text.captions import NONE, mirrored
@@ -69,25 +67,6 @@ TASK_TOKEN_NOISE = 0.12  # largest standard deviation of its action; exploration
 WORDS_NOISE = 0.015  # per entry of an embedding, whose length is 1
 SAVE_EVERY = 10
 LOW_PRECISION_UNTIL = 0.85  # of the training time; bfloat16 nearly doubles the update's speed
-
-
-class Teachers:
-    """Frozen trackers, each the teacher of some clips.
-
-    Args:
-        trackers: with the number of clips that each teaches, in the order of the library's.
-    """
-
-    def __init__(self, *trackers: tuple[Tracker, int]) -> None:
-        self.trackers = [tracker for tracker, _ in trackers]
-        counts = torch.tensor([count for _, count in trackers])
-        self._of_clip = torch.repeat_interleave(torch.arange(len(counts)), counts)
-
-    def __call__(self, observation: Tensor, clip_ids: Tensor) -> Tensor:
-        """Residual PD targets (N, D), rad, of who teaches the clips ``clip_ids`` (N,)."""
-        teacher = self._of_clip[clip_ids]
-        actions = [tracker(observation) for tracker in self.trackers]
-        return torch.stack(actions)[teacher, torch.arange(len(teacher))]
 
 
 class Distiller:
@@ -401,18 +380,8 @@ def main() -> None:
     if any(len(expert) < 2 for expert in args.expert):
         parser.error("--expert needs a tracker and at least one clip")
     with one_line_errors("distill"):
-        taught = [
-            (args.tracker, args.clips),
-            *((Path(name), clips) for name, *clips in args.expert),
-        ]
-        sets = [load_clips(names) for _, names in taught]
-        teachers = Teachers(
-            *(
-                (load_tracker(path), len(clips))
-                for (path, _), clips in zip(taught, sets, strict=True)
-            )
-        )
-        library = MotionLibrary(DEEPMIMIC, [clip for clips in sets for clip in clips])
+        experts = ((Path(name), clips) for name, *clips in args.expert)
+        teachers, library = load_teachers([(args.tracker, args.clips), *experts])
         distiller = Distiller(
             teachers,
             library,
