@@ -32,7 +32,7 @@ from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import PROMPT_MODES, DistillEnv
 from tt_gym.pretraining.hard_windows import HardWindows
 from tt_gym.pretraining.sheet import draw_sheet, local_rotations
-from tt_gym.pretraining.teachers import Teachers
+from tt_gym.pretraining.teachers import Teachers, share_out
 from tt_gym.pretraining.tracker import TrackerConfig, TrackerPPO, load_tracker
 from tt_gym.pretraining.tracking_env import (
     TrackingEnv,
@@ -752,6 +752,24 @@ def test_the_divergence_of_normal_distributions_by_hand():
     assert distill.kl_divergence(zero, wide, zero).item() == pytest.approx(expected)
 
 
+def test_an_expert_takes_over_the_clips_that_it_is_given(tiny_tracker, tmp_path):
+    saved = load_checkpoint(tiny_tracker, kind="tracker")
+    saved["ppo"]["policy"]["action_net.bias"] += 0.1
+    expert = tmp_path / "expert.safetensors"
+    save_checkpoint(expert, kind="tracker", content=saved)
+    clips = load_clips(CLIPS)
+    first = clips[0].name
+    teachers, shared = share_out(tiny_tracker, clips, [(expert, [first])])
+    assert shared.names[-1] == first and set(shared.names) == {clip.name for clip in clips}
+    observation = TrackingEnv(MujocoCpu(DEEPMIMIC, len(clips)), shared, seed=0).reset()
+    labels = teachers(torch.from_numpy(observation), torch.arange(len(clips)))
+    usual = load_tracker(tiny_tracker)(torch.from_numpy(observation))
+    moved = (labels - usual).abs().amax(dim=-1)
+    assert moved[-1] == pytest.approx(0.1, abs=1e-4) and float(moved[:-1].max()) == 0.0
+    with pytest.raises(ClipError, match="unknown clip of an expert 'juggle'"):
+        share_out(tiny_tracker, clips, [(expert, ["juggle"])])
+
+
 # ---- report and clips ---------------------------------------------------------------------------
 
 
@@ -760,6 +778,7 @@ def test_the_report_writes_its_figures(tiny_tracker, other_bfm, tmp_path, monkey
     card.write_text("before\n<!-- report -->\nstale row\n<!-- /report -->\nafter\n")
     options = ["--tracker", str(tiny_tracker), "--bfm", other_bfm, "--json", str(path)]
     options += ["--write", str(card)]
+    options += ["--expert", str(tiny_tracker), CLIPS[0]]
     arguments = ["report", *options, "--windows", "8", "--clips", *CLIPS, "--unseen", "walk*1.02"]
     monkeypatch.setattr(sys, "argv", arguments)
     report.main()

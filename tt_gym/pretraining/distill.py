@@ -43,7 +43,7 @@ from tt_gym.command_line import one_line_errors, positive
 from tt_gym.motions.library import MotionLibrary
 from tt_gym.pretraining.distill_env import PROMPT_MODES, DistillEnv
 from tt_gym.pretraining.objective import Posterior, kl_divergence, robust_square
-from tt_gym.pretraining.teachers import Teachers, load_teachers
+from tt_gym.pretraining.teachers import Teachers, add_expert_option, experts_of, load_teachers
 from tt_gym.pretraining.weights import first_axes, load_all_it_has
 from tt_gym.simulation import SIMULATORS, build_simulator
 from tt_gym.text.captions import NONE, mirrored
@@ -357,14 +357,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tracker", type=Path, default=Path("checkpoints/tracker.safetensors"))
     parser.add_argument("--clips", nargs="+", default=["shipped"], help="names, files or folders")
-    parser.add_argument(
-        "--expert",
-        nargs="+",
-        action="append",
-        default=[],
-        metavar=("TRACKER", "CLIPS"),
-        help="another tracker and the clips that it teaches; may be given again",
-    )
+    add_expert_option(parser)
     parser.add_argument("--run-dir", type=Path, default=Path("runs/distill"))
     parser.add_argument("--minutes", type=positive, default=20.0, help="training time in all")
     parser.add_argument("--seed", type=int, default=0)
@@ -377,10 +370,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.words_only and args.init is None:
         parser.error("--words-only needs --init")
-    if any(len(expert) < 2 for expert in args.expert):
-        parser.error("--expert needs a tracker and at least one clip")
+    experts = experts_of(parser, args.expert)
     with one_line_errors("distill"):
-        experts = ((Path(name), clips) for name, *clips in args.expert)
         teachers, library = load_teachers([(args.tracker, args.clips), *experts])
         distiller = Distiller(
             teachers,

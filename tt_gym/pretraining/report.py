@@ -34,7 +34,7 @@ from tt_gym.pretraining.distill_env import DistillEnv
 from tt_gym.pretraining.report_tables import ASKED_SPEED, markdown, show
 from tt_gym.pretraining.sheet import draw_sheet
 from tt_gym.pretraining.shown import CRITERIA, Motion
-from tt_gym.pretraining.tracker import load_tracker
+from tt_gym.pretraining.teachers import Teachers, add_expert_option, experts_of, share_out
 from tt_gym.pretraining.tracking_env import TrackingEnv
 from tt_gym.simulation import CONTROL_DT, BodyState, MujocoCpu
 from tt_gym.tasks.task import Transition, fallen
@@ -95,13 +95,14 @@ def track(env: TrackingEnv, act: Callable[[], Tensor], *, seed: int) -> Tracking
     return result
 
 
-def report_tracker(tracker_path: Path, library: MotionLibrary, windows: int, seed: int) -> Tracking:
+def report_tracker(teachers: Teachers, library: MotionLibrary, windows: int, seed: int) -> Tracking:
     """Tracking by stage 1."""
-    tracker = load_tracker(tracker_path)
     env = TrackingEnv(MujocoCpu(DEEPMIMIC, windows), library, seed=seed)
-    return track(
-        env, lambda: env.reference(1).pd_target + tracker(env.observe(env.view())), seed=seed
-    )
+
+    def act() -> Tensor:
+        return env.reference(1).pd_target + teachers(env.observe(env.view()), env.clip_ids)
+
+    return track(env, act, seed=seed)
 
 
 def report_full_prompt(
@@ -274,12 +275,13 @@ def measure(
     bfm: Path | None,
     *,
     clips: list[str],
+    experts: list[tuple[Path, list[str]]],
     unseen: list[str],
     windows: int,
     seed: int,
 ) -> dict:
     """All figures, as written to the JSON file; of ``unseen`` clips only how they are followed."""
-    library = MotionLibrary(DEEPMIMIC, load_clips(clips))
+    teachers, library = share_out(tracker, load_clips(clips), experts)
     others = MotionLibrary(DEEPMIMIC, load_clips(unseen)) if unseen else None
     model = load_bfm(bfm)
     followed_unseen = {}
@@ -290,7 +292,7 @@ def measure(
                 "full_prompt_success_unseen": prompted_unseen["all"][0],
                 "full_prompt_error_mm_unseen": prompted_unseen["all"][1],
             }
-        tracked = report_tracker(tracker, library, windows, seed)
+        tracked = report_tracker(teachers, library, windows, seed)
         prompted = report_full_prompt(model, library, windows, seed)
         speeds = {
             f"{asked:g}": report_heading_speed(model, windows // 2, seed, asked=asked)
@@ -348,6 +350,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tracker", type=Path, default=DEFAULT_TRACKER)
+    add_expert_option(parser)
     parser.add_argument("--bfm", type=Path, help="model file, the shipped one if left out")
     parser.add_argument("--clips", nargs="+", default=["shipped"])
     parser.add_argument("--unseen", nargs="+", default=[], help="clips that nobody trained on")
@@ -357,6 +360,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="Markdown file that receives the tables")
     parser.add_argument("--sheet", type=Path, help="picture of all behaviours told in words (.png)")
     args = parser.parse_args()
+    experts = experts_of(parser, args.expert)
     if args.write:
         try:
             write_table(args.write, TABLE, None)  # before minutes of measuring, not after
@@ -375,6 +379,7 @@ def main() -> None:
             args.tracker,
             args.bfm,
             clips=args.clips,
+            experts=experts,
             unseen=args.unseen,
             windows=args.windows,
             seed=args.seed,
