@@ -13,11 +13,14 @@ from tt_gym.bfm.targets import Targets, heading_speed_targets
 from tt_gym.humanoids import DEEPMIMIC, Humanoid
 from tt_gym.simulation.state import BodyState, BoxObject
 from tt_gym.tasks.task import ABOVE_ZERO, Goal, Task, Transition, check_parameters, is_low, not_feet
+from tt_gym.text import BEHAVIOURS
+from tt_gym.text.embeddings import embed
 
 PAPER_RUN_UP = 20.0
 """Run-up of the paper, m: 2 m/s from the first step on to be there in 10 s."""
 _BEYOND = 10.0  # m from the line to the point that the run is rewarded for approaching
 _POINT_HEIGHT = 1.0  # m
+_JUMP = BEHAVIOURS["jump"].captions[0]
 _LOOK_AHEAD = 2.0  # m: a prompted run turns towards the middle of the track that far ahead
 
 
@@ -51,7 +54,8 @@ class LongJump(Task):
         corridor: allowed distance of the root from the middle of the track, m.
         landing_force: N.
         fall_force: N.
-        prompt_speed: of the run that the prompt shows, m/s.
+        prompt_speed: of the run that the prompts show, m/s.
+        told_before: how far before the line ``run_and_jump`` says to jump, m.
         humanoid: that does the task; ``build_task`` fills it.
     """
 
@@ -61,11 +65,12 @@ class LongJump(Task):
     landing_force: float = 50.0
     fall_force: float = 50.0
     prompt_speed: float = 3.5
+    told_before: float = 1.5
     humanoid: Humanoid = dataclasses.field(default=DEEPMIMIC, kw_only=True, repr=False)
 
     observation_size: ClassVar[int] = 4
     objects: ClassVar[tuple[BoxObject, ...]] = ()
-    prompts: ClassVar[tuple[str, ...]] = ("heading_speed",)
+    prompts: ClassVar[tuple[str, ...]] = ("heading_speed", "run_and_jump")
     success_at_end: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -73,6 +78,7 @@ class LongJump(Task):
             self,
             run_up=(self.run_up > 0.0, ABOVE_ZERO),
             corridor=(self.corridor > 0.0, ABOVE_ZERO),
+            told_before=(self.told_before > 0.0, ABOVE_ZERO),
         )
 
     def sample_goal(
@@ -153,14 +159,34 @@ class LongJump(Task):
         return {"start_speed": (state.vel[:, 0, :2] * track).sum(dim=-1)}
 
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
-        """``heading_speed``: run at ``prompt_speed`` along the middle of the track."""
+        """Run at ``prompt_speed`` along the middle of the track.
+
+        ``run_and_jump``: that until ``told_before`` the line, then to jump, in words alone.
+
+        Raises:
+            ValueError: ``run_and_jump`` for another humanoid than ours, whose words are others.
+        """
         beside = self._on_track(state.pos[:, 0], goal)[..., 1]
         angle = goal["heading"] - torch.atan2(beside, torch.full_like(beside, _LOOK_AHEAD))
-        return heading_speed_targets(
+        run = heading_speed_targets(
             state,
             heading=angle,
             direction=rotations.direction_xy(angle),
             speed=torch.full_like(angle, self.prompt_speed),
+        )
+        return self._then_jump(run, state, goal) if name == "run_and_jump" else run
+
+    def _then_jump(self, run: Targets, state: BodyState, goal: Goal) -> Targets:
+        if self.humanoid is not DEEPMIMIC:
+            raise ValueError("prompt 'run_and_jump' needs a model of our own humanoid")
+        told = self.run_up - self._on_track(state.pos[:, :1], goal)[..., 0] < self.told_before
+        shown = run.heading_visible & ~told
+        return dataclasses.replace(
+            run,
+            heading_visible=shown,
+            velocity_visible=shown,
+            text=embed(_JUMP).expand(len(told), 1, -1),
+            text_visible=told,
         )
 
     def _on_track(self, pos: Tensor, goal: Goal) -> Tensor:
