@@ -15,7 +15,7 @@ from torch import Tensor
 from tt_gym import rotations
 from tt_gym.bfm.targets import Targets, observe_targets
 from tt_gym.envs.start_states import sample_start_states
-from tt_gym.humanoids import DEEPMIMIC
+from tt_gym.humanoids import DEEPMIMIC, SMPL
 from tt_gym.simulation import CONTROL_DT, BodyState, MujocoCpu
 from tt_gym.tasks import (
     PAPER,
@@ -35,6 +35,8 @@ from tt_gym.tasks.direction import PAPER_SPEED_RANGE, relative_speed_error
 from tt_gym.tasks.path_following import bounded_walk, position_at, top_speed
 from tt_gym.tasks.strike import BOX
 from tt_gym.tasks.task import fallen
+from tt_gym.text import BEHAVIOURS
+from tt_gym.text.embeddings import embed
 
 BODIES = DEEPMIMIC.num_bodies
 LEFT_WRIST = DEEPMIMIC.body_index("left_wrist")
@@ -564,6 +566,23 @@ def test_long_jump_sees_the_point_and_the_way_to_the_line():
     state.rot[0, 0] = rotations.yaw_quat(torch.tensor(2.0 + math.pi / 2))
     expected = torch.tensor([[-0.3, -14.0, 0.2, 4.0]])
     torch.testing.assert_close(LongJump().observe(state, goal), expected, atol=1e-5, rtol=0)
+
+
+def test_run_and_jump_shows_the_run_and_then_words_alone():
+    task = LongJump(told_before=1.0)
+    start, near = jumper(root=(4.9, 0.0, 0.9)), jumper(root=(5.1, 0.0, 0.9))
+    goal = task.sample_goal(jumper(), None, generator())
+    run, told = (task.build_prompt("run_and_jump", state, goal) for state in (start, near))
+    for targets, jumps in ((run, False), (told, True)):
+        assert targets.text_visible.tolist() == [[jumps]]
+        assert bool(targets.heading_visible.any()) is bool(targets.velocity_visible.any())
+        assert bool(targets.heading_visible.any()) is not jumps
+    torch.testing.assert_close(told.text[0, 0], embed(BEHAVIOURS["jump"].captions[0]))
+    with pytest.raises(ValueError, match=r"told_before=0\.0 must be above 0"):
+        LongJump(told_before=0.0)
+    published = LongJump(humanoid=SMPL)
+    with pytest.raises(ValueError, match="'run_and_jump' needs a model of our own humanoid"):
+        published.build_prompt("run_and_jump", start, goal)
 
 
 def test_the_line_lies_across_the_track():
