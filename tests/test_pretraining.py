@@ -409,9 +409,8 @@ def test_distillation_writes_a_model_for_the_environments(tiny_tracker, library,
     saved = load_bfm(tmp_path / "bfm.safetensors")
     assert differences(dict(run.average.state_dict()), dict(saved.state_dict())) == []
     basis = saved.token_basis
-    assert (
-        basis[:, len(basis) :].norm() > 0.1
-    )  # fitted to goals: it begins as a part of the unit matrix
+    # fitted to goals: it begins as a part of the unit matrix
+    assert basis[:, len(basis) :].norm() > 0.1
     # the statistics were taken from the first round, so a state is about standard
     assert saved.normalizers["state"].mean.abs().max() > 0.1
 

@@ -14,6 +14,7 @@ from tt_gym import rotations
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions.clip import FPS, moved
 from tt_gym.motions.limbs import place_tip, world_pose
+from tt_gym.motions.making import ease
 
 Frames = tuple[Tensor, Tensor]
 """Root positions (T, 3), m, and joint rotations (T, B, 4), float64."""
@@ -31,9 +32,7 @@ def needs_step(end: Frames, start: Frames) -> bool:
     """Whether feet slid too far if ``end`` became ``start`` in place, and both are slow."""
     count = len(end[0])
     first = start[0][:count], start[1][:count]
-    if any(
-        (pos[-1, :2] - pos[0, :2]).norm() * FPS / (count - 1) > _SLOW for pos in (end[0], first[0])
-    ):
+    if any(_velocity(pos)[:2].norm() > _SLOW for pos in (end[0], first[0])):
         return False
     before, after = (world_pose(DEEPMIMIC, *frames)[0][count // 2] for frames in (end, first))
     feet = list(DEEPMIMIC.feet)
@@ -71,7 +70,7 @@ def step_into(before: Frames, after: Frames) -> tuple[Frames, int]:
 def _step(end: Frames, start: Frames, stays: int) -> Frames:
     """The frames from the last one of ``end`` to the first of ``start``; the foot ``stays``."""
     part = torch.arange(1, _STEP_FRAMES, dtype=torch.float64) / _STEP_FRAMES
-    even = _ease(part)
+    even = ease(part)
     poses = (end[0][-1:], end[1][-1:]), (start[0][:1], start[1][:1])
     (from_pos, from_rot), (to_pos, to_rot) = (world_pose(DEEPMIMIC, *pose) for pose in poses)
     root = torch.lerp(poses[0][0], poses[1][0], even.unsqueeze(-1))
@@ -85,18 +84,13 @@ def _step(end: Frames, start: Frames, stays: int) -> Frames:
     root[:, :2] = torch.lerp(root[:, :2], from_pos[:, stays, :2], weight)
     in_air = ((part - _SWING[0]) / _SWING[1]).clamp(0.0, 1.0)
     for foot in DEEPMIMIC.feet:
-        share = even if foot == stays else _ease(in_air)
+        share = even if foot == stays else ease(in_air)
         goal = torch.lerp(from_pos[:, foot], to_pos[:, foot], share.unsqueeze(-1))
         if foot != stays:
             goal[:, 2] += _LIFT * (torch.pi * in_air).sin()
         turned = rotations.slerp(from_rot[:, foot], to_rot[:, foot], share.unsqueeze(-1))
         joints = place_tip(DEEPMIMIC, root, joints, foot, goal, keep_rot=turned)
     return root, rotations.quat_normalize(joints)
-
-
-def _ease(part: Tensor) -> Tensor:
-    """From 0 to 1 without speed or acceleration at either end."""
-    return part**3 * (10.0 - 15.0 * part + 6.0 * part**2)
 
 
 def _velocity(pos: Tensor) -> Tensor:

@@ -7,8 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from tt_gym.motions.clip import Clip, save_clip
+
+
+def ease(part: Tensor) -> Tensor:
+    """From 0 to 1 as ``part`` does, without speed or acceleration at either end (fifth order)."""
+    return part**3 * (10.0 - 15.0 * part + 6.0 * part**2)
 
 
 def uniform(generator: torch.Generator, low: float, high: float) -> float:

@@ -209,8 +209,7 @@ def _through(keys: list[tuple[float, list[float]]], frames: int) -> tuple[Tensor
     grid = torch.arange(frames, dtype=torch.float64) / FPS
     left = (torch.searchsorted(times, grid, right=True) - 1).clamp(0, len(times) - 2)
     span = (times[left + 1] - times[left]).clamp(min=1e-9)
-    part = ((grid - times[left]) / span).clamp(0.0, 1.0)
-    part = part**3 * (10.0 - 15.0 * part + 6.0 * part**2)
+    part = making.ease(((grid - times[left]) / span).clamp(0.0, 1.0))
     course = torch.lerp(values[left], values[left + 1], part.unsqueeze(-1))
     return course[:, :3], course[:, 3]
 

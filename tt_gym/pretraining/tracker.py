@@ -268,7 +268,6 @@ def train(
         model.actor_learning_rate = saved["learning_rate"]
         if config.sigma is not None:
             nn.init.constant_(model.policy.log_std, math.log(config.sigma))
-        assert model._last_obs is not None
         if not env.fits(saved["env"]):
             model._last_obs = None
         print(f"continuing {source} at {model.num_timesteps:,} steps")
