@@ -49,14 +49,15 @@ def env(bfm):
 
 def test_a_heading_and_speed_equal_the_tasks_own_prompt(bfm):
     # asked to stand, the task's own keeps the heading
-    env = make(bfm, stop_probability=0.0)
+    walking = {"stop_probability": 0.0, "prompt_pace": 1.0}
+    env = make(bfm, **walking)
     env.reset(seed=0)
     goal = env.goal
     same = HeadingSpeed(heading=goal["angle"], speed=goal["speed"])
     ours, tasks = (prompt.targets(moment_of(env)) for prompt in (same, TaskPrompt("heading_speed")))
     torch.testing.assert_close(ours.velocity, tasks.velocity)
     assert torch.equal(ours.heading, tasks.heading)
-    a, b = (make(bfm, prompt, stop_probability=0.0) for prompt in ("heading_speed", same))
+    a, b = (make(bfm, prompt, **walking) for prompt in ("heading_speed", same))
     assert torch.equal(run(a, 5).pos, run(b, 5).pos)
 
 

@@ -159,6 +159,24 @@ def test_direction_tolerates_a_fifth_of_the_speed():
     assert [good(speed) for speed in (0.79, 0.81, 1.19, 1.21)] == [False, True, True, False]
 
 
+@pytest.mark.parametrize(
+    ("speed", "steps", "cost"), [(1.0, 60, 0.0), (1.21, 59, 0.0), (1.21, 60, 3.0), (0.79, 60, 3.0)]
+)
+def test_a_step_that_fails_the_goal_can_cost_something(speed, steps, cost):
+    step = moved((speed, 0.0), steps=steps)
+    terms = Direction(miss_penalty=3.0).reward_terms(step, asked())
+    assert terms["miss"].item() == -cost
+    assert "miss" not in Direction().reward_terms(step, asked())  # as in the paper
+
+
+def test_in_steering_a_wrong_facing_costs_too():
+    task = Steering(miss_penalty=2.0)
+    for deg, cost in ((44, 0.0), (46, 2.0)):
+        transition, goal = steered(facing=math.radians(deg))
+        late = dataclasses.replace(transition, steps=torch.tensor([80]))
+        assert task.reward_terms(late, goal)["miss"].item() == -cost
+
+
 def test_a_direction_goal_lasts_199_steps():
     over = [
         Direction().goal_is_over(asked(start=199), torch.tensor([s])).item() for s in (397, 398)
@@ -228,11 +246,12 @@ def test_goals_left_are_those_that_would_be_measured(grace, interval, length):
     assert left == len(measured)
 
 
-def test_the_heading_speed_prompt_asks_for_the_goal():
+@pytest.mark.parametrize("pace", [1.0, 0.9])
+def test_the_heading_speed_prompt_asks_for_the_goal_at_its_pace(pace):
     goal = asked(angle=0.5, speed=1.1)
-    targets = Direction().build_prompt("heading_speed", still(), goal)
+    targets = Direction(prompt_pace=pace).build_prompt("heading_speed", still(), goal)
     torch.testing.assert_close(targets.heading, torch.full((1, 2), 0.5))
-    torch.testing.assert_close(targets.velocity.norm(dim=-1), torch.full((1, 2), 1.1))
+    torch.testing.assert_close(targets.velocity.norm(dim=-1), torch.full((1, 2), pace * 1.1))
     assert not targets.pos_visible.any()
     assert targets.heading_visible.all()
 
@@ -349,9 +368,9 @@ def test_steering_throws_its_coins_for_walking_and_facing_apart():
 
 def test_the_steering_prompt_faces_one_way_and_walks_another():
     _, goal = steered(angle=0.5, facing=-0.5)
-    targets = Steering().build_prompt("heading_speed", still(), goal)
+    targets = Steering(prompt_pace=0.9).build_prompt("heading_speed", still(), goal)
     torch.testing.assert_close(targets.heading, torch.full((1, 2), -0.5))
-    expected = torch.tensor([math.cos(0.5), math.sin(0.5)]).expand(1, 2, 2)
+    expected = 0.9 * torch.tensor([math.cos(0.5), math.sin(0.5)]).expand(1, 2, 2)
     torch.testing.assert_close(targets.velocity, expected)
 
 
@@ -362,9 +381,9 @@ def test_the_nearly_prompt_of_steering_asks_for_no_sideways_steps():
         "speed": torch.full((6,), 1.5),
         "facing": 0.5 + offset,
     }
-    nearly = Steering().build_prompt("nearly", still(6), goal)
+    nearly = Steering(prompt_pace=0.9).build_prompt("nearly", still(6), goal)
     turned = nearly.heading[:, 0] - 0.5
-    expected = 0.9 - math.radians(38.0)
+    expected = 0.9 - math.radians(32.0)
     torch.testing.assert_close(
         turned, torch.tensor([0.0, 0.0, 0.0, expected, -expected, -expected]), atol=1e-5, rtol=0
     )
@@ -372,7 +391,7 @@ def test_the_nearly_prompt_of_steering_asks_for_no_sideways_steps():
     speed = nearly.velocity.norm(dim=-1, keepdim=True)
     torch.testing.assert_close(nearly.velocity, way * speed)
     along = (nearly.velocity * rotations.direction_xy(torch.tensor(0.5))).sum(dim=-1)
-    torch.testing.assert_close(along, torch.full_like(along, 1.5))
+    torch.testing.assert_close(along, torch.full_like(along, 0.9 * 1.5))
 
 
 def test_the_ahead_prompt_of_steering_faces_where_it_walks():

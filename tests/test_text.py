@@ -121,14 +121,14 @@ def test_what_has_a_side_has_the_other_one_when_mirrored():
 
 
 def test_a_course_is_described_by_its_speed_and_the_turn_left():
-    speed = torch.tensor([0.0, 0.5, 1.0, 1.7, 2.5, 2.1, 1.0, 1.0, 2.5])
-    turn = torch.tensor([0.0, 0.3, -0.3, 0.0, 0.0, 0.0, 1.0, -1.0, 1.0])
+    speed = torch.tensor([0.0, 0.5, 1.0, 1.7, 2.5, 2.05, 3.0, 1.0, 1.0, 2.5])
+    turn = torch.tensor([0.0, 0.3, -0.3, 0.0, 0.0, 0.0, 0.0, 1.0, -1.0, 1.0])
     names = [
         "none" if index < 0 else captions.NAMES[index]
         for index in captions.of_course(speed, turn).tolist()
     ]
     assert names == [
-        *("stand", "walk slowly", "walk", "walk fast", "jog", "none"),
+        *("stand", "walk slowly", "walk", "walk fast", "jog", "none", "run"),
         *("turn left", "turn right", "none"),
     ]
 

@@ -18,7 +18,7 @@ TEXT = "text"
 """Name of the token type of embedded words."""
 TARGET_STEPS = (1, 4, 8, 16, 30)
 """Control steps ahead of the target poses seen in pre-training."""
-MOST_TURN = 1.0
+MOST_TURN = 1.1
 """rad; further than that our own model is not asked to turn at a time: many would fall."""
 _POS, _ROT, _HEADING, _VELOCITY = 6, 6, 2, 2
 

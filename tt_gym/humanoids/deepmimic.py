@@ -2,6 +2,8 @@
 
 Proportions, masses and gains are those of the DeepMimic humanoid as it comes with pybullet (zlib
 licence, see NOTICE): z up, facing +x, left is +y, zero pose standing straight with hanging arms.
+Its legs are stronger: 6, 5 and 4 N m per kg of the body at hip, knee and ankle instead of 4.4, 3.3
+and 2, which hold a run but push nobody off the ground as far as a recorded jump goes.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ def _limbs(side: str, sign: float) -> tuple[tuple[Body, ...], tuple[Body, ...]]:
     )  # fmt: skip
     leg = (
         Body(hip, "root", (0, sign * 0.08489, 0), "ball", "capsule", (0.055, 0.15), (0, 0, -0.21),
-             4.5, kp=500, kd=50, torque_limit=200),
+             4.5, kp=500, kd=50, torque_limit=270),
         Body(knee, hip, (0, 0, -0.42155), "hinge", "capsule", (0.05, 0.155), (0, 0, -0.20),
-             3.0, kp=500, kd=50, torque_limit=150, range=(-0.05, 2.8)),
+             3.0, kp=500, kd=50, torque_limit=225, range=(-0.05, 2.8)),
         Body(ankle, knee, (0, 0, -0.40987), "ball", "box", (0.0885, 0.045, 0.0275),
-             (0.045, 0, -0.0225), 1.0, kp=400, kd=40, torque_limit=90),
+             (0.045, 0, -0.0225), 1.0, kp=400, kd=40, torque_limit=180),
     )  # fmt: skip
     return arm, leg
 

@@ -36,7 +36,8 @@ class Direction(Task):
 
     Reward: ``exp(-(speed_weight e^2 + tangent_weight t^2))``, zero when moving backwards faster
     than 0.5 m/s, where ``e = (v* - v_d) / v*`` (``v* - v_d`` at a stop), ``v_d`` is the root
-    velocity along ``d`` and ``t`` the sum of the components of the rest.
+    velocity along ``d`` and ``t`` the sum of the components of the rest. A step that
+    success asks for and that is not good costs ``miss_penalty``.
 
     Success of a goal: ``|e| <= tolerance`` in every step from ``grace_steps`` after its beginning.
 
@@ -51,6 +52,11 @@ class Direction(Task):
         interval_steps: control steps a goal lasts.
         grace_steps: control steps before success is measured.
         tolerance: allowed relative speed error.
+        prompt_pace: share of the asked speed that prompts of heading and speed ask for. The root's
+            speed swings within every step; the reward prefers a mean at ``v*``, but at its fastest
+            moment the root is then more than ``tolerance`` too fast.
+        miss_penalty: cost of a step that fails the goal. The paper has none; with it a token
+            learns what is measured: the mean speed that the rest prefers is too fast at times.
         humanoid: that does the task; ``build_task`` fills it.
     """
 
@@ -62,8 +68,10 @@ class Direction(Task):
     interval_steps: int = 199
     grace_steps: int = 60
     tolerance: float = 0.2
+    prompt_pace: float = 0.9
     speed_weight: float = 10.0
     tangent_weight: float = 0.1
+    miss_penalty: float = 0.0
     humanoid: Humanoid = dataclasses.field(default=DEEPMIMIC, kw_only=True, repr=False)
 
     observation_size: ClassVar[int] = 3
@@ -77,6 +85,7 @@ class Direction(Task):
             self,
             interval_steps=(self.interval_steps > self.grace_steps, longer),
             tolerance=(self.tolerance > 0.0, ABOVE_ZERO),
+            prompt_pace=(self.prompt_pace > 0.0, ABOVE_ZERO),
         )
 
     def sample_goal(
@@ -124,7 +133,7 @@ class Direction(Task):
         return torch.cat((local, goal["speed"].unsqueeze(-1)), dim=-1)
 
     def reward_terms(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
-        """``direction``, in [0, 1]."""
+        """``direction``, in [0, 1], and ``miss``, if it costs anything."""
         direction = rotations.direction_xy(goal["angle"])
         velocity = transition.velocity
         along = (velocity * direction).sum(dim=-1)
@@ -134,7 +143,11 @@ class Direction(Task):
         reward = torch.exp(
             -(self.speed_weight * error.square() + self.tangent_weight * tangent.square())
         )
-        return {"direction": torch.where(along < -0.5, 0.0, reward)}
+        terms = {"direction": torch.where(along < -0.5, 0.0, reward)}
+        if self.miss_penalty > 0.0:
+            measured, good = self.step_is_good(transition, goal)
+            terms["miss"] = -self.miss_penalty * (measured & ~good)
+        return terms
 
     def step_is_good(self, transition: Transition, goal: Goal) -> tuple[Tensor, Tensor]:
         """Measured after the grace period; good within the tolerance."""
@@ -151,7 +164,9 @@ class Direction(Task):
         return {"asked_speed": goal["speed"], "turn_deg": torch.rad2deg(turn.abs())}
 
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
-        """``heading_speed``: face and walk along the direction at the asked speed; to stand, stay.
+        """``heading_speed``: face and walk along the direction at ``prompt_pace`` of the speed.
+
+        At a stop it stays.
 
         ``joint_conditioning``, as in the paper's code: in 1/3 s the root is where ``v* d`` leads,
         faces ``d`` and moves with ``v* d``; in 1 s it is where that leads.
@@ -161,7 +176,10 @@ class Direction(Task):
         here = rotations.heading(state.rot[:, 0])
         angle = torch.where(goal["speed"] > 0.0, goal["angle"], here)
         return heading_speed_targets(
-            state, heading=angle, direction=rotations.direction_xy(angle), speed=goal["speed"]
+            state,
+            heading=angle,
+            direction=rotations.direction_xy(angle),
+            speed=self.prompt_pace * goal["speed"],
         )
 
     def _joint_conditioning(self, state: BodyState, goal: Goal) -> Targets:

@@ -65,7 +65,7 @@ class LongJump(Task):
     landing_force: float = 50.0
     fall_force: float = 50.0
     prompt_speed: float = 3.5
-    told_before: float = 1.5
+    told_before: float = 1.25
     humanoid: Humanoid = dataclasses.field(default=DEEPMIMIC, kw_only=True, repr=False)
 
     observation_size: ClassVar[int] = 4

@@ -25,7 +25,7 @@ from tt_gym.tasks.task import (
 PAPER_FACING_OFFSET = math.pi
 """In the paper the asked facing is free of the direction, rad; the shipped clips walk forwards."""
 
-_NEARLY = math.radians(38.0)
+_NEARLY = math.radians(32.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,13 +86,11 @@ class Steering(Direction):
         return torch.cat((super().observe(state, goal), rotations.direction_xy(local)), dim=-1)
 
     def reward_terms(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
-        """``direction`` and ``facing``, together in [0, 1]."""
-        direction = super().reward_terms(transition, goal)["direction"]
+        """``direction`` and ``facing``, together in [0, 1], and ``miss``, if it costs anything."""
+        terms = super().reward_terms(transition, goal)
         facing = facing_error(transition.after, goal).cos().clamp(min=0.0)
-        return {
-            "direction": (1.0 - self.facing_weight) * direction,
-            "facing": self.facing_weight * facing,
-        }
+        terms["direction"] *= 1.0 - self.facing_weight
+        return {**terms, "facing": self.facing_weight * facing}
 
     def step_is_good(self, transition: Transition, goal: Goal) -> tuple[Tensor, Tensor]:
         """Measured after the grace period; good if speed and facing are within tolerance."""
@@ -112,12 +110,12 @@ class Steering(Direction):
         return {**super().condition(state, goal), "facing_offset_deg": torch.rad2deg(offset)}
 
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
-        """``heading_speed``: face ``f`` and walk along the direction at the asked speed.
+        """``heading_speed``: face ``f`` and walk along the direction at ``prompt_pace v*``.
 
         ``ahead``: face the direction instead; how far to turn from it is left to the token.
 
-        ``nearly``: face and walk along a way beside the direction that brings ``f`` within 38
-        degrees, with the asked speed along the direction. No step sideways is asked for.
+        ``nearly``: face and walk along a way beside the direction that brings ``f`` within 32
+        degrees, with ``prompt_pace v*`` along the direction. No step sideways is asked for.
 
         ``joint_conditioning``, as in the paper's code: in 5 to 10 control steps the root faces
         ``f`` and moves with ``v* d``; in 10 it is also where that leads; in 1 s so is the head,
@@ -129,7 +127,7 @@ class Steering(Direction):
         spared = {"heading_speed": 0.0, "nearly": _NEARLY, "ahead": math.pi}[name]
         turned = offset.sign() * (offset.abs() - spared).clamp(min=0.0)
         heading = goal["angle"] + turned
-        way, speed = goal["angle"], goal["speed"]
+        way, speed = goal["angle"], self.prompt_pace * goal["speed"]
         if name == "nearly":
             # more than twice as fast is not asked for, however far beside the way is
             way, speed = heading, speed / turned.cos().clamp(min=0.5)

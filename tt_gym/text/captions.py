@@ -368,7 +368,8 @@ _SPEEDS = (
     (SLOW, 0.3, 0.75),
     (WALK, 0.8, 1.4),
     (FAST, 1.5, 2.0),
-    (JOG, 2.2, 3.2),
+    (JOG, 2.1, 2.75),
+    ("run", 2.85, 3.2),
 )
 _TURNING = 0.6  # rad left to turn: that is what a person would call it then
 
