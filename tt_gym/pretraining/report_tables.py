@@ -58,7 +58,8 @@ def markdown(figures: dict) -> str:
     lines += ["", "| prompted speed, m/s | no fall in 10 s | and speed held | mean speed, m/s |"]
     lines += ["|---|---|---|---|"]
     for asked, (alive, held, mean, _) in figures["speeds"].items():
-        lines.append(f"| {asked} | {100 * alive:.1f} % | {100 * held:.1f} % | {mean:.2f} |")
+        speed = round(mean, 2) + 0.0  # no minus zero
+        lines.append(f"| {asked} | {100 * alive:.1f} % | {100 * held:.1f} % | {speed:.2f} |")
     lines += [
         "",
         f"| facing off the path at {ASKED_SPEED:g} m/s by | no fall in 10 s | speed held "
