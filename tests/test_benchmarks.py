@@ -28,7 +28,7 @@ def test_the_parts_of_an_iteration_sum_up_to_it(tmp_path, bfm):
     assert all(value > 0.0 for value in figures["ms"].values())
     assert sum(figures["ms"].values()) == pytest.approx(figures["iteration_ms"])
     assert sum(figures["share"].values()) == pytest.approx(1.0)
-    assert figures["steps_per_iteration"] == 4 * 16
+    assert figures["steps_per_iteration"] == 4 * 32
 
 
 @pytest.mark.slow

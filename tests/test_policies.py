@@ -199,7 +199,7 @@ def test_unmodified_ppo_obeys_the_bounds_loss(wide_bfm):
         large_tokens(model)
         observations = model.get_env().reset()
         before = bounds_loss(means(model, observations))
-        model.learn(4096)
+        model.learn(6144)
         excess[coefficient] = bounds_loss(means(model, observations)) / before
         assert (model.policy.last_bounds_loss > 0) == (coefficient > 0)
     assert excess[10.0] < min(1.0, 0.85 * excess[0.0])
