@@ -20,7 +20,7 @@ from tt_gym.checkpoint import CheckpointError
 from tt_gym.command_line import natural
 from tt_gym.documents import write_table
 from tt_gym.names import unknown
-from tt_gym.tokens import TokenMetadata, load, shipped_tokens
+from tt_gym.tokens import SHIPPED_FOLDER, TokenMetadata, load, save_token, shipped_tokens
 
 TABLE = "results"
 """Name of the marker lines around the table, see :mod:`tt_gym.documents`."""
@@ -97,14 +97,15 @@ def measure(token: str, *, episodes: int, seed: int, num_envs: int = 64) -> Meas
 def markdown(rows: list[Measured]) -> str:
     """A Markdown table, one row per token."""
     lines = [
-        "| token | success | 95 % interval | goals | without token | with termination | paper "
-        "| steps | training |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| token | starts | success | 95 % interval | goals | without token | with termination "
+        "| paper | steps | training |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         low, high = (100 * bound for bound in row.paper["ci95"])
         cells = (
             row.token,
+            row.metadata.start or "-",
             _percent(row.paper["success_rate"]),
             f"{low:.1f} - {high:.1f}",
             f"{row.paper['n']:,}",
@@ -116,6 +117,14 @@ def markdown(rows: list[Measured]) -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def record(row: Measured, folder: Path = SHIPPED_FOLDER) -> None:
+    """Write the success rate into the metadata of the token's file in ``folder``."""
+    path = folder / f"{row.token}.safetensors"
+    token = load(path)
+    measured = dataclasses.replace(token.metadata, success_rate=row.paper["success_rate"])
+    save_token(path, token.encoder, measured)
 
 
 def _percent(rate: float | None) -> str:
@@ -136,6 +145,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--write", type=Path, metavar="FILE.md", help=f"put the table between its {TABLE} markers"
     )
+    parser.add_argument(
+        "--record", action="store_true", help="write each success rate into its token's file too"
+    )
     args = parser.parse_args(arguments)
     try:
         _check(args)
@@ -147,6 +159,9 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(f"agents.results: {error}") from error
     table = markdown(rows)
     print(table)
+    if args.record:
+        for row in rows:
+            record(row)
     if args.json is not None:
         given = sys.argv[1:] if arguments is None else arguments
         content = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from agents import evaluate, results
 from agents.results import TABLE, Measured, markdown
 from tt_gym.documents import insert
-from tt_gym.tokens import TokenMetadata, load, shipped_tokens
+from tt_gym.tokens import SHIPPED_FOLDER, TokenMetadata, load, shipped_tokens
 
 BEGIN, END = f"<!-- {TABLE} -->", f"<!-- /{TABLE} -->"
 README = Path(__file__).parent.parent / "README.md"
@@ -38,7 +40,7 @@ def row(**changes: Any) -> Measured:
 def test_a_row_by_hand():
     training = {"success_rate": None, "ci95": [0.0, 1.0], "n": 0}
     bare = {"success_rate": 0.125, "ci95": [0.1, 0.2], "n": 1200}
-    line = "| mine | 50.0 % | 40.0 - 60.0 | 1,200 | 12.5 % | - | 76.6 % | 4.0 M | 90 min |"
+    line = "| mine | - | 50.0 % | 40.0 - 60.0 | 1,200 | 12.5 % | - | 76.6 % | 4.0 M | 90 min |"
     assert markdown([row(training=training, without=bare)]).splitlines()[2:] == [line]
 
 
@@ -53,6 +55,19 @@ def test_a_text_without_marks_is_refused_before_anything_is_measured(text, tmp_p
     path.write_text(text)
     with pytest.raises(SystemExit, match=rf"{path}: needs the lines {BEGIN} and {END}, once each"):
         results.main(["--write", str(path)])
+
+
+def test_the_success_rate_goes_into_the_token_file_and_nothing_else_changes(tmp_path):
+    path = tmp_path / "strike.safetensors"
+    shutil.copy(SHIPPED_FOLDER / path.name, path)
+    before = load(path)
+    results.record(dataclasses.replace(row(), token="strike"), tmp_path)
+    after = load(path)
+    assert after.metadata == dataclasses.replace(before.metadata, success_rate=0.5)
+    weights = after.encoder.state_dict()
+    assert all(
+        value.equal(weights[name]) for name, value in before.encoder.state_dict().items()
+    )
 
 
 def test_unknown_tokens_are_refused():
