@@ -26,7 +26,7 @@ from tt_gym.command_line import natural, positive
 from tt_gym.tokens import TokenEncoder, load_token, shipped_tokens
 
 TRAINED_ENV = "TTStrike-v0"
-SHIPPED_ENVS = ("TTStrike-v0", "TTDirection-v0")
+SHIPPED_ENVS = ("TTStrike-v0", "TTDirection-v0", "TTLongJump-v0")
 
 _STEPS_PER_S = 4000  # of one trainer on two cores, for the minutes that are given
 
@@ -90,14 +90,14 @@ class Demo:
             "frozen model, no token": (None, {"control": "prompt"}),
             "heading and speed prompt": (None, {"control": "prompt", "prompt": "heading_speed"}),
             "plain PPO": (load_policy(plain, TRAINED_ENV), {"control": "joint"}),
-            "the fresh token": (encoder, prompt_of(encoder)),
+            "the fresh token": (encoder, trained_with(encoder)),
         }
         results = {
             label: self._evaluate(TRAINED_ENV, actor, **settings)
             for label, (actor, settings) in contenders.items()
         }
         self.console.print(results_table(results, f"{TRAINED_ENV}, {self.episodes} episodes"))
-        self._film("fresh_token", TRAINED_ENV, encoder, **prompt_of(encoder))
+        self._film("fresh_token", TRAINED_ENV, encoder, **trained_with(encoder))
         return results
 
     def show_shipped(self) -> dict[str, Any]:
@@ -114,8 +114,8 @@ class Demo:
             except CheckpointError as error:  # a model of the user's own
                 self.console.print(f"{env_id}: skipped, {error}")
                 continue
-            results[env_id] = self._evaluate(env_id, encoder, **prompt_of(encoder))
-            self._film(f"shipped_{name}", env_id, encoder, **prompt_of(encoder))
+            results[env_id] = self._evaluate(env_id, encoder, **trained_with(encoder))
+            self._film(f"shipped_{name}", env_id, encoder, **trained_with(encoder))
         if results:
             self.console.print(results_table(results, f"shipped tokens, {self.episodes} episodes"))
         return results
@@ -156,9 +156,10 @@ class Demo:
         self.console.print(f"curves: tensorboard --logdir {self.output}", soft_wrap=True)
 
 
-def prompt_of(encoder: TokenEncoder) -> dict[str, Any]:
-    """The prompt that a token was trained beside, as an environment's keyword."""
-    return {} if encoder.metadata is None else {"prompt": encoder.metadata.prompt}
+def trained_with(encoder: TokenEncoder) -> dict[str, Any]:
+    """Prompt and starts that a token was trained with, as an environment's keywords."""
+    metadata = encoder.metadata
+    return {} if metadata is None else {"prompt": metadata.prompt, "start": metadata.start}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -20,6 +20,7 @@ from tt_gym.bfm.prompts import Text, Together
 from tt_gym.checkpoint import CheckpointError
 from tt_gym.command_line import quoted
 from tt_gym.tasks import TASKS, build_task
+from tt_gym.tokens import load, shipped_tokens
 
 IDS = tuple(sorted(name for name in gymnasium.registry if name.startswith("TT")))
 PROMPT: dict[str, Any] = {"control": "prompt"}
@@ -251,6 +252,23 @@ def choice_of(*options: str) -> Choice:
     return choose(parser.parse_args(["--env", "TTDirection-v0", *options]))
 
 
+LEAST = {
+    "direction": 0.9,
+    "long_jump": 0.5,
+    "path_following": 0.85,
+    "steering": 0.9,
+    "strike": 0.8,
+}
+
+
+@pytest.mark.parametrize("name", shipped_tokens())
+def test_a_shipped_token_does_its_task(name):
+    env_id = load(name).metadata.env_id
+    choice = choice_of("--env", env_id, "--token", name)
+    found = evaluate(env_id, choice.actor, episodes=64, num_envs=64, seed=1, **choice.env_kwargs)
+    assert found["success_rate"] > LEAST[name]
+
+
 def test_single_settings_win_over_what_a_token_was_trained_with(other_bfm):
     alone = ["--token", "none", "--env-kwargs", "prompt:'joint_conditioning'"]
     assert choice_of(*alone).label == "no token, prompt joint_conditioning"
@@ -262,8 +280,8 @@ def test_single_settings_win_over_what_a_token_was_trained_with(other_bfm):
     assert choice_of(*shipped).env_kwargs["prompt"] == "heading_speed"
     with pytest.raises(CheckpointError, match="made for the frozen model"):
         choice_of(*shipped, "--env-kwargs", f"bfm:'{other_bfm}'")
-    with pytest.raises(ValueError, match="no token is shipped for TTLongJump-v0: give --token"):
-        choice_of("--env", "TTLongJump-v0")
+    with pytest.raises(ValueError, match="no token is shipped for TTReach-v0: give --token"):
+        choice_of("--env", "TTReach-v0")
     with pytest.raises(ValueError, match="--token goes with neither"):
         choice_of(*shipped, "--env-kwargs", "control:'prompt'")
 

@@ -65,9 +65,7 @@ def test_the_success_rate_goes_into_the_token_file_and_nothing_else_changes(tmp_
     after = load(path)
     assert after.metadata == dataclasses.replace(before.metadata, success_rate=0.5)
     weights = after.encoder.state_dict()
-    assert all(
-        value.equal(weights[name]) for name, value in before.encoder.state_dict().items()
-    )
+    assert all(value.equal(weights[name]) for name, value in before.encoder.state_dict().items())
 
 
 def test_unknown_tokens_are_refused():
