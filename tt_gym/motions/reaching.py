@@ -42,7 +42,7 @@ _AROUND, _FIRST_S = (0.6, (0.5, 1.5)), (0.3, 1.0)  # m along either axis, at mos
 _WALKS_FIRST, _WALK_S = 0.4, (0.5, 1.8)  # share of clips, if not given
 _WALKS_ON, _JOIN = 0.25, 10  # m on while stopping; frames
 _EASY = math.radians(-75.0), math.radians(35.0)  # azimuths that need no turn
-_TURN_RATE, _STAY_S = math.radians(90.0), (0.7, 2.0)
+_TURN_RATE, _STAYS_S, _LONGEST_S = math.radians(90.0), 0.7, 2.0
 _AROUND_TRAVEL_S = 0.55  # this and distance over speed
 # of a hand that is held up
 _RAISED_AZIMUTH, _RAISED_RADIUS = (math.radians(-60.0), math.radians(30.0)), (0.1, 0.35)
@@ -238,20 +238,28 @@ def random_reaches(*, count: int, duration_s: float = 12.0, seed: int = 0) -> li
 
 
 def reaches_around(
-    *, count: int, duration_s: float = 12.0, seed: int = 0, walks: float = _WALKS_FIRST
+    *,
+    count: int,
+    duration_s: float = 12.0,
+    seed: int = 0,
+    walks: float = _WALKS_FIRST,
+    longest_s: float = _LONGEST_S,
 ) -> list[Clip]:
     """Clips ``reach_around_SEED_0`` ...: stand and reach for points around, one after the other.
 
     Whatever lies beside or behind the body it turns to, no further than it must and step by step,
     while the hand is on its way. A share of them, ``walks``, walk first and stop for the first
-    point.
+    point. The hand stays at each for at most ``longest_s``.
 
     Raises:
-        ValueError: ``count`` or ``duration_s`` is not positive, or ``walks`` is no share.
+        ValueError: ``count`` or ``duration_s`` is not positive, ``walks`` is no share, or
+            ``longest_s`` is less than the hand stays at least.
     """
     making.check_positive(count, duration_s)
     if not 0.0 <= walks <= 1.0:
         raise ValueError(f"walks must be in [0, 1], got {walks}")
+    if longest_s < _STAYS_S:
+        raise ValueError(f"longest_s must be at least {_STAYS_S}, got {longest_s}")
     generator = torch.Generator().manual_seed(seed)
     uniform = functools.partial(making.uniform, generator)
     frames = round(duration_s * FPS)
@@ -276,7 +284,7 @@ def reaches_around(
             rate += math.copysign(_TURN_RATE, turn) * ((time >= turns) & (time < turns + lasts))
             travel = _AROUND_TRAVEL_S + math.dist(came_from, goal) / _HAND_SPEED
             arrives = max(turns + lasts, now + travel)
-            now = arrives + uniform(*_STAY_S)
+            now = arrives + uniform(_STAYS_S, longest_s)
             spans.append((sets_out, arrives, now))
             keys += [(arrives, [*goal, 1.0]), (now, [*goal, 1.0])]
             came_from = goal
@@ -366,12 +374,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--walks", type=float, help=f"share that walks first, with --around; {_WALKS_FIRST}"
     )
+    parser.add_argument(
+        "--longest-s", type=float, help=f"a hand stays, s, with --around; {_LONGEST_S}"
+    )
     options = parser.parse_args(arguments)
     given = {"count": options.count, "seed": options.seed}
-    if options.walks is not None:
-        if not options.around:
-            parser.error("--walks is for --around")
-        given["walks"] = options.walks
+    for name in ("walks", "longest_s"):
+        value = getattr(options, name)
+        if value is not None:
+            if not options.around:
+                parser.error(f"--{name.replace('_', '-')} is for --around")
+            given[name] = value
     if options.raised:
         make = functools.partial(raised_hands, **given)
     else:
