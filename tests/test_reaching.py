@@ -190,6 +190,20 @@ def test_a_share_of_reaches_all_around_walks_first():
             assert float((settled - settled[0]).norm(dim=-1).max()) < 0.35
 
 
+def test_hands_may_stay_for_longer():
+    with pytest.raises(ValueError, match=r"longest_s must be at least 0\.7, got 0\.5"):
+        reaches_around(count=1, longest_s=0.5)
+    goals = {
+        longest: [clip.goals for clip in reaches_around(count=3, walks=0.0, longest_s=longest)]
+        for longest in (1.0, 4.0)
+    }
+    changes = {
+        longest: sum(int((own.diff(dim=0).abs() > 0).any(dim=-1).sum()) for own in made)
+        for longest, made in goals.items()
+    }
+    assert changes[1.0] > 1.3 * changes[4.0]
+
+
 @pytest.mark.parametrize(
     ("azimuth_deg", "turn_deg"), [(0, 0), (-70, 0), (90, 55), (150, 115), (170, -115), (-120, -45)]
 )
@@ -222,6 +236,9 @@ def test_clips_of_raised_hands_are_written(tmp_path, capsys):
         main(["--out", str(tmp_path), "--raised", "--around"])
     with pytest.raises(SystemExit):
         main(["--out", str(tmp_path), "--walks", "0.5"])
+    with pytest.raises(SystemExit):
+        main(["--out", str(tmp_path), "--longest-s", "4"])
+    assert "--longest-s is for --around" in capsys.readouterr().err
 
 
 def test_the_same_seed_makes_the_same_clips(tmp_path, capsys):

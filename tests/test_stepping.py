@@ -59,6 +59,13 @@ def test_feet_stand_while_the_other_swings(away):
     assert float((tilt - tilt[:1]).abs().max()) < 0.02  # soles stay as in standing
 
 
+@pytest.mark.parametrize("away", [0.25 * math.pi, 0.5 * math.pi, -0.5 * math.pi])
+def test_legs_do_not_cross_sideways(away):
+    feet, _ = feet_of(stepping(straight(speed=1.0, away=away), name="made"))
+    apart = feet[:, 0, 1] - feet[:, 1, 1]
+    assert float((apart * apart[0].sign()).min()) > 0.1
+
+
 def test_standing_waits_on_both_feet():
     course = straight(seconds=8.0, stop_after=3 * FPS + 7)
     phase = step_phase(course)

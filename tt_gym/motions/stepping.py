@@ -28,6 +28,8 @@ from tt_gym.motions.shipped import shipped_clip
 TOP_SPEED = 1.1
 """m/s; the fastest that is stepped."""
 _CADENCE, _STANCE = 1.0, 0.6  # cycles per second; share of a cycle that each foot stands
+_SIDE_CADENCE = 0.7  # more cycles per second for each m/s sideways: short steps cross no legs
+_WIDER, _WIDEST = 0.15, 0.08  # m that each foot is put further out for each m/s sideways; at most
 _LIFT, _LIFT_PER_M, _MOST_LIFT = 0.05, 0.1, 0.1  # m
 _SWAY, _LEG = 0.03, 0.815  # m towards the standing foot; m from hip to ankle at most
 _STILL = 1e-3  # m/s, and rad/s: slower is standing
@@ -83,13 +85,19 @@ def step_phase(course: Course) -> Tensor:
     """
     moving = course.velocity.norm(dim=-1) > _STILL
     moving[1:] |= course.facing.diff().abs() * FPS > 10 * _STILL
+    cadence = _CADENCE + _SIDE_CADENCE * sideways(course)
     phase, stop, phases = 0.0, 0.0, []
-    for going in moving.tolist():
+    for going, cycles in zip(moving.tolist(), cadence.tolist(), strict=True):
         phases.append(phase)
         if going:
             stop = math.ceil(phase + 1.0)
-        phase = min(phase + _CADENCE / FPS, stop)
+        phase = min(phase + cycles / FPS, stop)
     return torch.tensor(phases, dtype=torch.float64)
+
+
+def sideways(course: Course) -> Tensor:
+    """Speed across the facing, (T,), m/s."""
+    return rotations.rotate_xy(-course.facing, course.velocity)[:, 1].abs()
 
 
 def stepping(course: Course, *, name: str) -> Clip:
@@ -103,9 +111,11 @@ def stepping(course: Course, *, name: str) -> Clip:
     phase = step_phase(course)
     turned = rotations.yaw_quat(course.facing - faces)
     joint_rot[:, 0] = rotations.quat_multiply(turned, joint_rot[:, 0])
+    wider = (_WIDER * sideways(course)).clamp(max=_WIDEST)
     feet = []
     for side, foot in enumerate(humanoid.feet):
-        offset = rotations.rotate_xy(-faces, pos[0, foot, :2] - pos[0, 0, :2])
+        offset = rotations.rotate_xy(-faces, pos[0, foot, :2] - pos[0, 0, :2]).repeat(count, 1)
+        offset[:, 1] += wider * offset[:, 1].sign()
         own = phase + 0.5 * side
         feet.append(_foot_path(own, place, course.facing, offset, float(pos[0, foot, 2])))
     stand_height = float(pos[0, 0, 2])
@@ -139,7 +149,7 @@ def _foot_path(
     middle = torch.searchsorted(phase, numbers.double() + 1.0 - 0.5 * _STANCE).clamp(max=count - 1)
     # a foot that stands before the first step stands where the clip begins
     middle = torch.where(numbers.double() + 1.0 <= phase[0] + 1e-9, 0, middle)
-    holds = place[middle] + rotations.rotate_xy(facing[middle], offset.expand(len(middle), 2))
+    holds = place[middle] + rotations.rotate_xy(facing[middle], offset[middle])
     yaws = facing[middle]
     after = cycle - int(cycle.min()) + 1
     part = swing * swing * (3.0 - 2.0 * swing)
