@@ -41,7 +41,7 @@ from tt_gym.pretraining.tracking_env import (
     tracking_reward,
 )
 from tt_gym.simulation import BodyState, MujocoCpu
-from tt_gym.text import BEHAVIOURS
+from tt_gym.text import BEHAVIOURS, captions
 
 CLIPS = ["idle", "walk_forward"]
 NUM_ENVS = 8
@@ -413,6 +413,22 @@ def test_distillation_writes_a_model_for_the_environments(tiny_tracker, library,
     assert basis[:, len(basis) :].norm() > 0.1
     # the statistics were taken from the first round, so a state is about standard
     assert saved.normalizers["state"].mean.abs().max() > 0.1
+
+
+@pytest.mark.usefixtures("tiny_rounds")
+def test_samples_are_mirrored_unless_words_leave_the_side_open(tiny_tracker, library, tmp_path):
+    run = distiller(tiny_tracker, library, tmp_path)
+    run.env.reset()
+    sample = {key: value[:4] for key, value in run.gather().items()}
+    told = ("kick", "turn left", "punch", "walk")
+    sample["behaviour"] = torch.tensor([captions.NAMES.index(name) for name in told])
+    other = run.mirror(sample)
+    shown = [captions.NAMES[index] for index in other["behaviour"].tolist()]
+    assert shown == ["kick", "turn right", "punch", "walk"]
+    for key in ("state", "targets", "label"):
+        changed = (other[key] != sample[key]).flatten(1).any(dim=1)
+        assert changed.tolist() == [False, True, False, True], key
+    assert all(map(torch.equal, run.mirror(other).values(), sample.values()))
 
 
 def test_weights_that_swing_around_a_middle_are_averaged(tiny_tracker, library, tmp_path):

@@ -118,7 +118,7 @@ def lead_in(before: Clip, action: Clip, length: int) -> int:
 def random_actions(more: Sequence[Clip] = (), *, count: int, seed: int = 0) -> list[Clip]:
     """Clips ``actions_SEED_0`` ...: each action in turn, from a stand, a walk, a stand ...
 
-    After two rounds they are mirrored; pace and moment are drawn.
+    After two rounds they are mirrored, but for kicks and punches; pace and moment are drawn.
 
     Args:
         more: clips to lead to besides :data:`ACTIONS`; words must be known for what they show.
@@ -158,7 +158,7 @@ def random_actions(more: Sequence[Clip] = (), *, count: int, seed: int = 0) -> l
             walking, *others = made.behaviours
             stands = (round((lead_s + STOP_S) * FPS), "stand")
             made = dataclasses.replace(made, behaviours=(walking, stands, *others))
-        if index // (2 * len(actions)) % 2:
+        if index // (2 * len(actions)) % 2 and doing.behaviour not in captions.ONE_SIDED:
             made = dataclasses.replace(mirror(made, DEEPMIMIC), name=made.name)
         clips.append(made)
     return clips

@@ -46,7 +46,7 @@ from tt_gym.pretraining.objective import Posterior, kl_divergence, robust_square
 from tt_gym.pretraining.teachers import Teachers, add_expert_option, experts_of, load_teachers
 from tt_gym.pretraining.weights import first_axes, load_all_it_has
 from tt_gym.simulation import SIMULATORS, build_simulator
-from tt_gym.text.captions import NONE, mirrored
+from tt_gym.text.captions import NONE, mirrored, one_sided
 from tt_gym.text.embeddings import varied_captions
 
 Samples = dict[str, Tensor]
@@ -189,16 +189,29 @@ class Distiller:
         deviation = TASK_TOKEN_NOISE * torch.rand(count, 1)
         return self.average.task_token(deviation * torch.randn(size))
 
+    def mirror(self, sample: Samples) -> Samples:
+        """The mirrored humanoid's samples, but as they are where words would not tell the side."""
+        index, sign = self.humanoid.mirrored_dofs
+        other = {
+            "state": mirror_state(sample["state"], self.humanoid),
+            "targets": mirror_targets(sample["targets"], self.humanoid),
+            "mask": mirror_targets(sample["mask"], self.humanoid).abs(),
+            "label": sample["label"][:, index] * sign,
+            "behaviour": mirrored(sample["behaviour"]),
+        }
+        kept = one_sided(sample["behaviour"])
+        rows = {
+            key: torch.where(kept.view(-1, *[1] * (value.dim() - 1)), sample[key], value)
+            for key, value in other.items()
+        }
+        return sample | rows
+
     def loss(self, sample: Samples) -> dict[str, Tensor]:
         """Terms of the loss on one minibatch, mirrored half of the time."""
+        if torch.rand(()) < 0.5:
+            sample = self.mirror(sample)
         raw, full, mask, label = (sample[key] for key in ("state", "targets", "mask", "label"))
         behaviour = sample["behaviour"]
-        if torch.rand(()) < 0.5:
-            raw, full = mirror_state(raw, self.humanoid), mirror_targets(full, self.humanoid)
-            mask = mirror_targets(mask, self.humanoid).abs()
-            index, sign = self.humanoid.mirrored_dofs
-            label = label[:, index] * sign
-            behaviour = mirrored(behaviour)
         state = self.model.normalize("state", raw)
         token = self.idle_tokens(len(raw)) if torch.rand(()) < TASK_TOKEN_SHARE else None
         words, told = self.words(behaviour, sample["wording"])

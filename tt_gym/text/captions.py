@@ -10,7 +10,10 @@ from torch import Tensor
 STAND, SLOW, WALK, FAST, JOG = "stand", "walk slowly", "walk", "walk fast", "jog"
 LEFT, RIGHT = "turn left", "turn right"
 RAISE_LEFT, RAISE_RIGHT = "raise the left hand", "raise the right hand"
+KICK, PUNCH = "kick", "punch"
 _MIRRORED = {LEFT: RIGHT, RIGHT: LEFT, RAISE_LEFT: RAISE_RIGHT, RAISE_RIGHT: RAISE_LEFT}
+ONE_SIDED = (KICK, PUNCH)
+"""Done with one leg or arm, and the words do not say which."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,7 +282,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
         ),
         ("jump", "cmu_jumps"),
     ),
-    "kick": Behaviour(
+    KICK: Behaviour(
         (
             "a person kicks",
             "kicking",
@@ -304,7 +307,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
         ),
         ("kick",),
     ),
-    "punch": Behaviour(
+    PUNCH: Behaviour(
         (
             "a person punches",
             "punching",
@@ -378,6 +381,15 @@ def mirrored(index: Tensor) -> Tensor:
     """Indices of behaviours (...,) as the mirrored humanoid shows them."""
     table = torch.tensor([NAMES.index(mirrored_name(name)) for name in NAMES])
     return torch.where(index == NONE, NONE, table[index])
+
+
+def one_sided(index: Tensor) -> Tensor:
+    """Where behaviours (...,) are :data:`ONE_SIDED`: bool.
+
+    Told so and shown on either side they would teach the average of both, which is a fall.
+    """
+    sided = torch.tensor([name in ONE_SIDED for name in NAMES])
+    return (index != NONE) & sided[index]
 
 
 def mirrored_name(name: str) -> str:
