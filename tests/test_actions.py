@@ -9,7 +9,7 @@ from tt_gym import rotations
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions import ClipError, load_clip, mirror, save_clip
 from tt_gym.motions.actions import ACTIONS, BLEND_FRAMES, Piece, chain, main, random_actions
-from tt_gym.motions.clip import Clip, unroll
+from tt_gym.motions.clip import FPS, Clip, unroll
 from tt_gym.motions.editing import time_warp
 from tt_gym.motions.library import MotionLibrary
 from tt_gym.motions.limbs import world_pose
@@ -56,6 +56,20 @@ def test_actions_say_what_is_done_when(made):
         still = unroll(stand, 3.0).joint_rot[:, 1:]
         if index // len(ACTIONS) < 2:
             assert float(rotations.rotation_angle(end, still).amax(dim=-1).min()) < 1e-3
+
+
+def test_an_action_can_be_done_twice():
+    kick = ACTIONS.index("kick")
+    once, twice = (random_actions(count=kick + 1, times=times)[kick] for times in (1, 2))
+    assert [name for _, name in twice.behaviours] == ["stand", "kick", "kick", "stand"]
+    assert twice.num_frames > once.num_frames + FPS
+    feet = list(DEEPMIMIC.feet)
+    for clip, times in ((once, 1), (twice, 2)):
+        pos, _ = world_pose(DEEPMIMIC, clip.root_pos, clip.joint_rot)
+        high = (pos[:, feet, 2].amax(dim=-1) > 0.7).int()
+        assert int((high.diff() == 1).sum()) == times
+    with pytest.raises(ValueError, match="times must be at least 1, got 0"):
+        random_actions(count=1, times=0)
 
 
 def test_a_kick_is_always_of_the_same_leg(made):

@@ -115,7 +115,9 @@ def lead_in(before: Clip, action: Clip, length: int) -> int:
     return int(frames[difference.square().sum(dim=-1).argmin()])
 
 
-def random_actions(more: Sequence[Clip] = (), *, count: int, seed: int = 0) -> list[Clip]:
+def random_actions(
+    more: Sequence[Clip] = (), *, count: int, seed: int = 0, times: int = 1
+) -> list[Clip]:
     """Clips ``actions_SEED_0`` ...: each action in turn, from a stand, a walk, a stand ...
 
     After two rounds they are mirrored, but for kicks and punches; pace and moment are drawn.
@@ -124,12 +126,15 @@ def random_actions(more: Sequence[Clip] = (), *, count: int, seed: int = 0) -> l
         more: clips to lead to besides :data:`ACTIONS`; words must be known for what they show.
         count: how many clips to make.
         seed: of pace and moment.
+        times: how often each is done, one after the other.
 
     Raises:
-        ValueError: ``count`` is not positive.
+        ValueError: ``count`` or ``times`` is not positive.
         ClipError: nothing is known about a clip.
     """
     making.check_positive(count, 1.0)
+    if times < 1:
+        raise ValueError(f"times must be at least 1, got {times}")
     generator = torch.Generator().manual_seed(seed)
     uniform = functools.partial(making.uniform, generator)
     stand, walk = (unroll(shipped_clip(name), 8.0) for name in ("idle", "walk_forward"))
@@ -153,7 +158,7 @@ def random_actions(more: Sequence[Clip] = (), *, count: int, seed: int = 0) -> l
             before = stand if standing else walk
             end = lead_in(before, action, round(lead_s * FPS) + 2 * BLEND_FRAMES)
             first = Piece(before, 0, end + BLEND_FRAMES, "stand" if standing else "walk")
-        made = chain((first, doing, rest), f"actions_{seed}_{index}")
+        made = chain((first, *[doing] * times, rest), f"actions_{seed}_{index}")
         if halts:
             walking, *others = made.behaviours
             stands = (round((lead_s + STOP_S) * FPS), "stand")
@@ -175,10 +180,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     making.add_arguments(parser, count=28)
     parser.add_argument("--clips", nargs="*", default=[], help="files of clips to lead to as well")
+    parser.add_argument("--times", type=int, default=1, help="each action is done that often")
     options = parser.parse_args(arguments)
+    given = {"count": options.count, "seed": options.seed, "times": options.times}
     try:
         clips = [read_clip(Path(name)) for name in options.clips]
-        made = random_actions(clips, count=options.count, seed=options.seed)
+        made = random_actions(clips, **given)
     except (ClipError, ValueError) as error:
         parser.exit(1, f"error: {error}\n")
     making.write_clips(made, options.out)
