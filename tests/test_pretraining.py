@@ -35,6 +35,7 @@ from tt_gym.pretraining.sheet import draw_sheet, local_rotations
 from tt_gym.pretraining.teachers import Teachers, share_out
 from tt_gym.pretraining.tracker import TrackerConfig, TrackerPPO, load_tracker
 from tt_gym.pretraining.tracking_env import (
+    MAX_ERROR,
     TrackingEnv,
     observe_reference,
     tracking_error,
@@ -158,6 +159,32 @@ def test_a_pelvis_too_far_from_its_height_can_end_the_episode(library, most, end
     env.simulator.push(torch.tensor([2]), torch.tensor([[0.0, 0.0, 5.0]]))  # 0.16 m a step
     _, _, dones, _ = env.step(torch.zeros(NUM_ENVS, 28).numpy())
     assert dones.nonzero()[0].tolist() == ends
+
+
+@pytest.mark.parametrize(("most", "ends"), [(math.inf, []), (0.08, [2])])
+def test_feet_that_stand_elsewhere_for_long_can_end_the_episode(most, ends):
+    idle = MotionLibrary(DEEPMIMIC, [shipped_clip("idle")])
+    env = TrackingEnv(MujocoCpu(DEEPMIMIC, 4), idle, max_foot_error=most)
+    env.reset()
+    frames = idle.frames[idle.frame_index(env.clip_ids, env.frame)]
+    aside = frames.qpos.clone()
+    aside[2, 0] += 0.15
+    env.simulator.reset(torch.arange(4), aside, frames.qvel)
+    ended = {}
+    for step in range(20):
+        _, failed, _, error = env.advance(env.reference(1).pd_target)
+        ended |= {int(index): step for index in failed.nonzero() if int(index) not in ended}
+    assert sorted(ended) == ends
+    assert float(error[2]) < MAX_ERROR  # the mean over bodies lets it pass
+    assert all(step >= 9 for step in ended.values())
+    if ends:
+        assert env.get_state()["misplaced"][2] > 10
+        env.restart(torch.tensor(ends))
+        assert int(env.misplaced[2]) == 0
+        env.advance(env.reference(1).pd_target)
+        env.minds_feet[:] = False
+        env.simulator.reset(torch.arange(4), aside, frames.qvel)
+        assert not any(env.advance(env.reference(1).pd_target)[1].any() for _ in range(15))
 
 
 def test_the_end_of_a_clip_is_a_time_limit(env):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 from torch import Tensor
@@ -46,6 +47,7 @@ _COMMAND_SHARE = 0.5  # of prompts say what is to be reached, not what is due at
 _COMMAND_STEPS = {"heading_speed": 30}  # how much further ahead they look for it
 _CHANGE_SHARE, _CHANGE_FRAMES = 0.3, 15  # of episodes begin that shortly before a change, at most
 _SPARSE_BODY, _SPARSE_TOKEN = 0.2, 0.5  # chance to show a body's goal, and a token at all
+_FOOT_ERROR = 0.08  # m; labels of crossed feet at rest would teach to leave out the last step
 _LED_NEAR = 0.3  # chance to show a near goal of a led body; the far ones are what users show
 
 
@@ -59,7 +61,7 @@ class DistillEnv(TrackingEnv):
     """Tracking with prompts. Without a goal for the root's position the reference is moved along.
 
     The tracker's label would otherwise pull towards a place (or, with nothing shown, a heading)
-    that the student cannot know.
+    that the student cannot know. Led clips end where feet stand that should have stepped.
 
     Args:
         simulator, library, seed: as for :class:`TrackingEnv`.
@@ -102,7 +104,9 @@ class DistillEnv(TrackingEnv):
         self.velocity_visible = torch.zeros(num_envs, count, dtype=torch.bool)
         self.wording = torch.zeros(num_envs, dtype=torch.long)
         self.text_visible = torch.zeros(num_envs, dtype=torch.bool)
-        super().__init__(simulator, library, seed=seed)
+        foot_error = _FOOT_ERROR if disturb else math.inf
+        super().__init__(simulator, library, seed=seed, max_foot_error=foot_error)
+        self.minds_feet = library.led >= 0
         self._stride_velocity = stride_velocity(library)
         self._aligned = aligned_poses(library)
         self._changes = self._moments_of_change()

@@ -50,7 +50,7 @@ class TrackerConfig:
         sigma: fixed exploration noise of the PD target, rad; None: that of ``init``, or
             :data:`SIGMA` without one.
         kl_range: the learning rate falls above and rises below this KL divergence per update.
-        max_height_error: see :class:`~tt_gym.pretraining.tracking_env.TrackingEnv`.
+        max_height_error, max_foot_error: see :class:`~tt_gym.pretraining.tracking_env.TrackingEnv`.
     """
 
     num_envs: int = 512
@@ -64,6 +64,7 @@ class TrackerConfig:
     sigma: float | None = None
     kl_range: tuple[float, float] = (0.03, 0.06)
     max_height_error: float = math.inf
+    max_foot_error: float = math.inf
 
 
 class TrackerPolicy(ActorCriticPolicy):
@@ -238,6 +239,7 @@ def train(
         library,
         seed=seed,
         max_height_error=config.max_height_error,
+        max_foot_error=config.max_foot_error,
     )
     model = TrackerPPO(
         TrackerPolicy,
@@ -304,6 +306,13 @@ def main() -> None:
         metavar="M",
         help="of the pelvis, m, that ends an episode: 0.1 teaches to leave the ground in jumps",
     )
+    parser.add_argument(
+        "--max-foot-error",
+        type=positive,
+        default=TrackerConfig.max_foot_error,
+        metavar="M",
+        help="of a foot while both should stand, m, that ends an episode: 0.08 teaches to step",
+    )
     parser.add_argument("--simulator", choices=SIMULATORS, default=SIMULATORS[0])
     parser.add_argument(
         "--kl-range",
@@ -329,6 +338,7 @@ def main() -> None:
                 sigma=args.sigma,
                 kl_range=tuple(args.kl_range),
                 max_height_error=args.max_height_error,
+                max_foot_error=args.max_foot_error,
             ),
             init=args.init,
             simulator=args.simulator,

@@ -23,6 +23,7 @@ LOOK_AHEAD_STEPS = (1, 8)
 MAX_ERROR = 0.3
 """Mean body position error that ends an episode, m."""
 _MIN_FRAMES = 12  # an episode starts at least this long before its clip ends
+_RESTING, _MISPLACED_STEPS = 0.05, 10  # m/s: slower feet stand; for how long they may stand wrong
 _RESIDUAL_SCALE = 1.0  # rad per unit action
 _STATISTICS_DECAY = 0.99
 
@@ -74,7 +75,8 @@ class TrackingEnv(VecEnv):
 
     Episodes start in a reference state, more often before what is hard, and end when the mean
     body error exceeds :data:`MAX_ERROR`, the pelvis is further than ``max_height_error`` above or
-    below its reference, the clip is over, or ``max_steps`` have passed.
+    below its reference, a foot is further than ``max_foot_error`` from its own for a third of a
+    second in which both feet of the clip stand, the clip is over, or ``max_steps`` have passed.
 
     Args:
         simulator: N environments.
@@ -82,10 +84,12 @@ class TrackingEnv(VecEnv):
         seed: of the drawing of clips and start frames.
         max_steps: control steps per episode.
         max_height_error: m. The mean over bodies alone lets a jump pass that is not jumped.
+        max_foot_error: m, in the plane. The mean lets feet stand crossed that should have stepped.
 
     Attributes:
         mining: begin more often before what is hard; otherwise clips are drawn by the root of
             their length and start frames evenly.
+        minds_feet: clips whose feet ``max_foot_error`` is for, all at first, (C,) bool.
     """
 
     def __init__(
@@ -96,15 +100,21 @@ class TrackingEnv(VecEnv):
         seed: int = 0,
         max_steps: int = 300,
         max_height_error: float = math.inf,
+        max_foot_error: float = math.inf,
     ) -> None:
         self.simulator, self.library, self.max_steps = simulator, library, max_steps
-        self.max_height_error = max_height_error
+        self.max_height_error, self.max_foot_error = max_height_error, max_foot_error
         humanoid: Humanoid = simulator.humanoid
         self.generator = torch.Generator().manual_seed(seed)
         num_envs = simulator.num_envs
         self.clip_ids = torch.zeros(num_envs, dtype=torch.long)
         self.frame = torch.zeros(num_envs, dtype=torch.long)
         self.age = torch.zeros(num_envs, dtype=torch.long)
+        self.misplaced = torch.zeros(num_envs, dtype=torch.long)
+        self.minds_feet = torch.ones(len(library.names), dtype=torch.bool)
+        self._feet = list(humanoid.feet)
+        foot_speed = library.frames.vel[:, self._feet, :2].norm(dim=-1)
+        self._resting = (foot_speed < _RESTING).all(dim=-1)
         self.failures = torch.ones(len(library.names))
         self.tries = torch.ones(len(library.names))
         self.hard, self.mining = HardWindows(library), True
@@ -146,7 +156,8 @@ class TrackingEnv(VecEnv):
     def restart(self, ids: Tensor) -> None:
         """Put some environments into freshly drawn reference states."""
         clip_ids, start = self.draw_starts(len(ids))
-        self.clip_ids[ids], self.frame[ids], self.age[ids] = clip_ids, start, 0
+        self.clip_ids[ids], self.frame[ids] = clip_ids, start
+        self.age[ids], self.misplaced[ids] = 0, 0
         frames = self.library.frames[self.library.frame_index(clip_ids, start)]
         self.simulator.reset(ids, frames.qpos, frames.qvel)
 
@@ -164,11 +175,19 @@ class TrackingEnv(VecEnv):
         error = tracking_error(state, reference)
         height_error = (state.pos[:, 0, 2] - reference.pos[:, 0, 2]).abs()
         followed = (error <= MAX_ERROR) & (height_error <= self.max_height_error)
-        failed = self.simulator.diverged | ~followed
+        failed = self.simulator.diverged | ~followed | self._stuck(state, reference)
         reward = torch.where(self.simulator.diverged, 0.0, tracking_reward(state, reference))
         last = self.library.lengths[self.clip_ids] - 1
         over = ~failed & ((self.frame >= last) | (self.age >= self.max_steps))
         return reward, failed, over, error
+
+    def _stuck(self, state: BodyState, reference: MotionFrames) -> Tensor:
+        """Whose feet have stood elsewhere for too long, (N,) bool."""
+        away = (state.pos - reference.pos)[:, self._feet, :2].norm(dim=-1).amax(dim=-1)
+        resting = self._resting[self.library.frame_index(self.clip_ids, self.frame)]
+        wrong = (away > self.max_foot_error) & resting & self.minds_feet[self.clip_ids]
+        self.misplaced = torch.where(wrong, self.misplaced + 1, 0)
+        return self.misplaced > _MISPLACED_STEPS
 
     def count_outcomes(self, failed: Tensor, over: Tensor) -> None:
         """Keep running failure rates per clip and window."""
@@ -245,6 +264,7 @@ class TrackingEnv(VecEnv):
             "clip_ids": self.clip_ids,
             "frame": self.frame,
             "age": self.age,
+            "misplaced": self.misplaced,
             "failures": self.failures,
             "tries": self.tries,
             "window_failures": self.hard.failures,
@@ -268,7 +288,9 @@ class TrackingEnv(VecEnv):
             self.reset()
             return
         self.simulator.set_state(saved["physics"].numpy())
-        for name in ("clip_ids", "frame", "age", "failures", "tries"):
-            getattr(self, name).copy_(saved[name])
+        self.misplaced.zero_()  # files of before do not have it
+        for name in ("clip_ids", "frame", "age", "misplaced", "failures", "tries"):
+            if name in saved:
+                getattr(self, name).copy_(saved[name])
         self.hard.failures.copy_(saved["window_failures"])
         self.hard.tries.copy_(saved["window_tries"])
