@@ -47,7 +47,7 @@ _COMMAND_SHARE = 0.5  # of prompts say what is to be reached, not what is due at
 _COMMAND_STEPS = {"heading_speed": 30}  # how much further ahead they look for it
 _CHANGE_SHARE, _CHANGE_FRAMES = 0.3, 15  # of episodes begin that shortly before a change, at most
 _SPARSE_BODY, _SPARSE_TOKEN = 0.2, 0.5  # chance to show a body's goal, and a token at all
-_FOOT_ERROR = 0.08  # m; labels of crossed feet at rest would teach to leave out the last step
+_FOOT_ERROR = 0.12  # m; labels of crossed feet at rest would teach to leave out the last step
 _LED_NEAR = 0.3  # chance to show a near goal of a led body; the far ones are what users show
 
 
