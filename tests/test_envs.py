@@ -224,6 +224,18 @@ def test_a_state_of_another_environment_is_refused_and_changes_nothing(bfm, save
     assert torch.equal(env.steps, before["steps"])
 
 
+def test_a_state_of_another_frozen_model_is_refused(bfm, other_bfm):
+    saved, env = make_batch(IDS[0], other_bfm), make_batch(IDS[0], bfm)
+    for batch in (saved, env):
+        batch.reset(seed=0)
+    content = saved.get_state()
+    with pytest.raises(ValueError, match=f"saved with the frozen model {content['bfm']}, this"):
+        env.set_state(content)
+    assert content["bfm"] != env.get_state()["bfm"]
+    del content["bfm"]  # older files do not say
+    env.set_state(content)
+
+
 def test_a_step_before_the_first_reset_is_refused(bfm):
     env = make_batch(IDS[0], bfm)
     with pytest.raises(gymnasium.error.ResetNeeded, match="before reset"):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tt_gym.bfm.pretrained_model import fingerprint
 from tt_gym.bfm.prompts import schedules_in
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ def save(env: TaskTokenVectorEnv) -> dict[str, Any]:
     saved = {} if env.perturber is None else {"perturber": env.perturber.get_state()}
     return {
         **saved,
+        "bfm": fingerprint(env.bfm),
         "physics": torch.from_numpy(env.simulator.get_state()),
         "inputs": env.inputs.get_state(),
         "start_generator": env.start_generator.get_state(),
@@ -33,8 +35,8 @@ def restore(env: TaskTokenVectorEnv, saved: dict[str, Any]) -> None:
     """Inverse of :func:`save`.
 
     Raises:
-        ValueError: it was saved with another ``num_envs``, task, model or perturbations; nothing
-            has changed then.
+        ValueError: it was saved with another ``num_envs``, task, frozen model or perturbations;
+            nothing has changed then.
     """
     _check_fits(env, saved)
     if env.perturber is not None:
@@ -57,12 +59,15 @@ def restore(env: TaskTokenVectorEnv, saved: dict[str, Any]) -> None:
 
 def _check_fits(env: TaskTokenVectorEnv, saved: dict[str, Any]) -> None:
     own, rows = set(env.goal), len(saved["steps"])
+    bfm = fingerprint(env.bfm)
     if rows != env.num_envs:
         what = f"num_envs={rows}, this environment has {env.num_envs}"
     elif own and saved["goal"] and own != set(saved["goal"]):
         what = f"another task: its goals have {', '.join(sorted(saved['goal']))}"
     elif ("perturber" in saved) != (env.perturber is not None):
         what = f"perturbations {'on' if 'perturber' in saved else 'off'}"
+    elif saved.get("bfm", bfm) != bfm:  # older files do not say
+        what = f"the frozen model {saved['bfm']}, this environment has {bfm}"
     else:
         return
     raise ValueError(f"state does not fit: it was saved with {what}")
