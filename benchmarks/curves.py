@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 from matplotlib import pyplot
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -17,8 +18,18 @@ TAGS = {
 }
 
 
+_PAUSE_S = 60.0
+
+
+def training_minutes(times_s: list[float]) -> np.ndarray:
+    """Minutes since the first of some moments, without pauses between a kill and a resume."""
+    steps = np.diff(times_s)
+    steps[steps > _PAUSE_S] = 0.0
+    return np.concatenate(([0.0], np.cumsum(steps))) / 60.0
+
+
 def plot(runs: list[Path], output: Path) -> None:
-    """Draw each of :data:`TAGS` over environment steps and over wall-clock time.
+    """Draw each of :data:`TAGS` over environment steps and over the time spent in training.
 
     Raises:
         FileNotFoundError: a folder without TensorBoard events.
@@ -33,7 +44,7 @@ def plot(runs: list[Path], output: Path) -> None:
         for row, tag in enumerate(TAGS):
             points = events.Scalars(tag)
             values = [point.value for point in points]
-            minutes = [(point.wall_time - points[0].wall_time) / 60.0 for point in points]
+            minutes = training_minutes([point.wall_time for point in points])
             axes[row, 0].plot([point.step / 1e6 for point in points], values, label=run.name)
             axes[row, 1].plot(minutes, values, label=run.name)
     for row, label in enumerate(TAGS.values()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,9 @@ def test_leaving_hidden_tokens_out_is_timed_against_all_of_them(tmp_path):
         figures["ms"]["whole, prompts hidden"] / figures["ms"]["prompts hidden"]
     )
     assert all(value > 0.0 for value in figures["ms"].values())
+
+
+def test_pauses_between_a_kill_and_a_resume_are_no_training():
+    curves = runpy.run_path(str(FOLDER / "curves.py"))
+    minutes = curves["training_minutes"]([0.0, 30.0, 60.0, 7260.0, 7290.0])
+    assert minutes.tolist() == [0.0, 0.5, 1.0, 1.0, 1.5]
