@@ -24,7 +24,8 @@ from tt_gym.pretraining.ppo_state import GroupClippedAdam
 TASK = "task"
 SIZES: dict[str, Any] = {"net_arch": {"pi": [256, 256], "vf": [256, 256]}, "activation_fn": nn.ReLU}
 """Hidden layers of both policies where none are given."""
-_FINGERPRINT = "bfm_fingerprint"
+FINGERPRINT = "bfm_fingerprint"
+"""Buffer of a policy that holds the frozen model: which one."""
 
 
 class TaskTokenPolicy(MultiInputActorCriticPolicy):
@@ -129,7 +130,7 @@ class ThroughBFMPolicy(MultiInputActorCriticPolicy):
         model = FrozenModel(self.bfm, self.observation_space, self.action_space)
         self.mlp_extractor = _networks(self, model)  # type: ignore[assignment]
         digest = torch.frombuffer(bytearray.fromhex(model.fingerprint), dtype=torch.uint8)
-        self.register_buffer(_FINGERPRINT, digest)
+        self.register_buffer(FINGERPRINT, digest)
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)
@@ -154,8 +155,8 @@ class ThroughBFMPolicy(MultiInputActorCriticPolicy):
         Raises:
             CheckpointError: the weights were trained with another frozen model.
         """
-        if _FINGERPRINT in state_dict:
-            self._compare(_hex(state_dict[_FINGERPRINT]), "the policy was trained with")
+        if FINGERPRINT in state_dict:
+            self._compare(_hex(state_dict[FINGERPRINT]), "the policy was trained with")
         return super().load_state_dict(state_dict, *args, **kwargs)
 
     def check_model(self, model: MaskedMimic) -> None:

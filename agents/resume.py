@@ -20,8 +20,9 @@ from stable_baselines3.common.vec_env import (
 )
 
 from agents.export import describe, encoder_of, has_token
+from agents.policies import FINGERPRINT
 from agents.vec_env import native_env
-from tt_gym.checkpoint import load_checkpoint, save_checkpoint
+from tt_gym.checkpoint import CheckpointError, load_checkpoint, restore_optimizer, save_checkpoint
 from tt_gym.pretraining.ppo_state import ppo_state, restore_ppo
 from tt_gym.tokens import save_token
 
@@ -43,6 +44,7 @@ class ResumableRun(BaseCallback):
         every_rollouts: rollouts between checkpoints.
         max_minutes: training time after which to stop, time before a resume included; None: no end.
         others: callbacks with ``get_state`` and ``set_state`` that count something.
+        init: folder of another run, whose networks and counters this one begins with.
     """
 
     def __init__(
@@ -53,11 +55,12 @@ class ResumableRun(BaseCallback):
         every_rollouts: int,
         max_minutes: float | None,
         others: list[Any],
+        init: Path | None = None,
     ) -> None:
         super().__init__()
         self.checkpoint = run_dir / CHECKPOINT_FILE
         self.token = run_dir / TOKEN_FILE
-        self.command, self.every_rollouts = command, every_rollouts
+        self.command, self.every_rollouts, self.init = command, every_rollouts, init
         self.limit_s = float("inf") if max_minutes is None else 60.0 * max_minutes
         self.others = {type(item).__name__: item for item in others}
         self.rollouts, self.out_of_time = 0, False
@@ -100,13 +103,15 @@ class ResumableRun(BaseCallback):
             save_token(self.token, encoder_of(self.model.policy), metadata)
 
     def restore(self, model: OnPolicyAlgorithm) -> None:
-        """Continue from the checkpoint, if there is one yet.
+        """Continue from the checkpoint; without one yet, begin from ``init``.
 
         Raises:
             CheckpointError: corrupt or foreign file.
-            ValueError: the checkpoint is of another number of environments.
+            ValueError: the checkpoint is of another number of environments or another frozen model.
         """
         if not self.checkpoint.exists():
+            if self.init is not None:
+                self._before_s = begin_from(model, self.init)
             return
         saved = load_checkpoint(self.checkpoint, kind=_KIND)
         restore_run(model, saved)
@@ -114,6 +119,36 @@ class ResumableRun(BaseCallback):
             if name in saved["callbacks"]:
                 item.set_state(saved["callbacks"][name])
         self._before_s = saved["trained_s"]
+
+
+def begin_from(model: OnPolicyAlgorithm, run_dir: Path) -> float:
+    """Take networks, optimiser and counters of another run; environments begin anew.
+
+    The other run may have been one with another frozen model.
+
+    Returns:
+        How long that run was trained, s.
+
+    Raises:
+        CheckpointError: it is no run of ``agents.train``, or its networks have other sizes.
+    """
+    path = run_dir / CHECKPOINT_FILE
+    if not path.is_file():
+        raise CheckpointError(f"{run_dir}: --init needs a run of agents.train (no {path.name})")
+    saved = load_checkpoint(path, kind=_KIND)
+    trained, own = saved["ppo"], model.policy.state_dict()
+    weights = {
+        name: own[name] if name == FINGERPRINT else item for name, item in trained["policy"].items()
+    }
+    try:
+        model.policy.load_state_dict(weights)
+        restore_optimizer(model.policy.optimizer, trained["optimizer"])
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: its networks are others than this run's: {error}"
+        ) from error
+    model.num_timesteps, model._n_updates = int(trained["num_timesteps"]), int(trained["n_updates"])
+    return float(saved["trained_s"])
 
 
 def run_state(model: OnPolicyAlgorithm) -> dict[str, Any]:

@@ -71,8 +71,9 @@ def train(arguments: list[str]) -> Path:
         parser.error(f"unknown --env {own.env!r}; known: {', '.join(_known_ids())}")
     if own.algo not in ALGOS:
         parser.error(f"unknown --algo {own.algo!r}; known: {', '.join(CONFIGURED)}")
-    if not is_resumable(own.algo) and (own.resume or own.max_minutes):
-        option = "--resume" if own.resume else "--max-minutes"
+    limited = {"--resume": own.resume, "--init": own.init, "--max-minutes": own.max_minutes}
+    if not is_resumable(own.algo) and any(limited.values()):
+        option = next(name for name, value in limited.items() if value)
         known = ", ".join(name for name in ALGOS if is_resumable(name))
         parser.error(f"{option} is for --algo {known}, not {own.algo}")
     if own.algo not in CONFIGURED and not any(item.startswith(CONF_FILE) for item in others):
@@ -83,6 +84,7 @@ def train(arguments: list[str]) -> Path:
     options = RunOptions(
         arguments=tuple(_without_resume(given)),
         resume=own.resume,
+        init=own.init,
         checkpoint_every=own.checkpoint_every,
         max_minutes=own.max_minutes,
         video_every=own.video_every,
@@ -114,6 +116,12 @@ def _parser() -> argparse.ArgumentParser:
         "--env-kwargs", nargs="+", default=[], metavar="KEY:VALUE", help="of the environment"
     )
     parser.add_argument("--resume", type=Path, metavar="RUN_DIR", help="continue this run")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="RUN_DIR",
+        help="begin with the networks and the step count of this run, of another model perhaps",
+    )
     parser.add_argument(
         "--checkpoint-every", type=int, default=RunOptions.checkpoint_every, metavar="ROLLOUTS"
     )

@@ -36,6 +36,7 @@ class RunOptions:
     Attributes:
         arguments: the command line, kept with the run so that it can be resumed.
         resume: folder of the run to continue.
+        init: folder of the run whose networks and counters a new one begins with.
         checkpoint_every: rollouts between checkpoints.
         max_minutes: training time after which to stop.
         video_every: environment steps between videos in TensorBoard, None for none.
@@ -43,6 +44,7 @@ class RunOptions:
 
     arguments: tuple[str, ...]
     resume: Path | None = None
+    init: Path | None = None
     checkpoint_every: int = 20
     max_minutes: float | None = None
     video_every: int | None = None
@@ -148,6 +150,7 @@ class TaskTokenExperiments(ExperimentManager):
                 every_rollouts=self.options.checkpoint_every,
                 max_minutes=self.options.max_minutes,
                 others=counting,
+                init=self.options.init,
             )
             self.callbacks.append(self.run)
 

@@ -33,7 +33,7 @@ from agents.export import encoder_of
 from agents.statistics import summarise, wilson_interval
 from agents.train import train
 from agents.vec_env import TaskTokenVecEnv
-from tt_gym.bfm.pretrained_model import load_bfm
+from tt_gym.bfm.pretrained_model import fingerprint, load_bfm
 from tt_gym.checkpoint import CheckpointError, load_checkpoint
 from tt_gym.tasks.direction import PAPER_SPEED_RANGE, Direction
 from tt_gym.tokens import load_token
@@ -286,6 +286,34 @@ def test_a_run_out_of_time_stops_at_a_rollout_and_can_go_on(tmp_path, bfm):
     whole = train(arguments(tmp_path, bfm, steps=2 * ROLLOUT))
     train(["--resume", str(run_dir), "--max-minutes", "60", "-n", str(2 * ROLLOUT)])
     assert differences(checkpoint_of(whole), checkpoint_of(run_dir)) == []
+
+
+def test_a_run_can_begin_with_what_another_learnt_on_another_frozen_model(
+    tmp_path, bfm, other_bfm, capsys
+):
+    first = train(arguments(tmp_path / "first", bfm, steps=2 * ROLLOUT))
+    with pytest.raises(ValueError, match="saved with the frozen model"):
+        train(["--resume", str(first), "--bfm", other_bfm, "-n", str(4 * ROLLOUT)])
+    command = arguments(tmp_path / "then", other_bfm, "--init", str(first), steps=2 * ROLLOUT)
+    begun = train(command)
+    assert f"at {2 * ROLLOUT} steps" in capsys.readouterr().out
+    policy = PPO.load(begun / "TTDirection-v0.zip").policy.state_dict()
+    assert differences(dict(policy), checkpoint_of(first)["ppo"]["policy"]) == []
+    assert train(["--resume", str(begun), "-n", str(4 * ROLLOUT)]) == begun
+    token = load_token(begun / "token.safetensors", bfm=other_bfm)
+    assert token.metadata.bfm == fingerprint(load_bfm(Path(other_bfm)))
+    assert token.metadata.steps == 4 * ROLLOUT
+    assert "--init" in token.metadata.command
+    assert differences(checkpoint_of(begun)["ppo"]["policy"], dict(policy))
+
+
+def test_a_run_begins_only_with_networks_like_its_own(tmp_path, bfm):
+    with pytest.raises(CheckpointError, match=r"--init needs a run of agents\.train"):
+        train(arguments(tmp_path / "run", bfm, "--init", str(tmp_path), steps=ROLLOUT))
+    first = train(arguments(tmp_path / "first", bfm, steps=ROLLOUT))
+    small = (*TINY, "policy_kwargs:dict(net_arch=[8])")
+    with pytest.raises(CheckpointError, match="its networks are others than this run's"):
+        train(arguments(tmp_path / "run", bfm, *small, "--init", str(first), steps=2 * ROLLOUT))
 
 
 def test_only_runs_can_be_resumed(tmp_path):

@@ -493,6 +493,10 @@ def test_distillation_starts_from_a_model_that_acts_from_the_first_round(
     before = run.model.normalizers["state"].mean.clone()
     run.run(0.1)
     assert torch.equal(run.model.normalizers["state"].mean, before)
+    # tokens that were trained for the model before are a beginning for this one
+    saved = load_bfm(tmp_path / "bfm.safetensors")
+    assert torch.equal(saved.token_basis, known["token_basis"])
+    assert any((saved.state_dict()[name] != known[name]).any() for name in known)
 
 
 @pytest.mark.usefixtures("tiny_rounds")

@@ -112,6 +112,8 @@ class Distiller:
         self.model = MaskedMimic(config)
         self.captions = varied_captions()
         self.expert_rounds, self.fitted = EXPERT_ROUNDS, False
+        # trained tokens stay a good beginning for a model that keeps the axes
+        self.fits_basis = init is None
         if init is not None:
             load_all_it_has(self.model, load_bfm(init), init)
             self.expert_rounds, self.fitted = 0, True
@@ -305,7 +307,7 @@ class Distiller:
 
     @torch.no_grad()
     def fit_token_basis(self) -> None:
-        """From the goals that were shown in the newest round."""
+        """From the goals that were shown in the newest round, for a model from scratch."""
         newest = self.buffer[-1]
         shown = (newest["targets"] * newest["mask"])[newest["visible"]]
         model = self.average
@@ -315,7 +317,7 @@ class Distiller:
 
     def save(self) -> None:
         """Write the resumable checkpoint and the weights alone."""
-        if self.buffer and not self.words_only:
+        if self.buffer and self.fits_basis:
             self.fit_token_basis()
         content: dict[str, Any] = {
             "model": dict(self.model.state_dict()),
