@@ -384,6 +384,31 @@ def test_targets_look_ahead_by_their_steps(library):
     torch.testing.assert_close(targets.time_s[0], torch.tensor(TARGET_STEPS) / 30)
 
 
+def test_a_led_clip_waits_for_feet_that_are_late():
+    library = MotionLibrary(DEEPMIMIC, reaches_around(count=2, duration_s=6.0, seed=3, walks=0.0))
+    env = DistillEnv(MujocoCpu(DEEPMIMIC, 4), library, only_mode="led")
+    env.reset()
+    feet = library.frames.pos[: int(library.lengths[0]), list(DEEPMIMIC.feet), :2]
+    moved = (feet[10:] - feet[:-10]).norm(dim=-1).amax(dim=-1)
+    start = int(moved.argmax())
+    assert float(moved[start]) > 0.1
+    env.clip_ids[:], env.frame[:] = 0, start
+    frames = library.frames[library.frame_index(env.clip_ids, env.frame)]
+    env.simulator.reset(torch.arange(4), frames.qpos, frames.qvel)
+    env.commanded[:] = torch.tensor([True, False, True, True])
+    env.mode[2] = PROMPT_MODES.index("full")  # which says when
+    env.waited[:] = torch.tensor([0, 0, 0, 20])  # the last one for long enough
+    env.frame += 10
+    env.wait_for_feet()
+    assert (env.frame - start).tolist() == [9, 10, 10, 10]
+    assert env.waited.tolist() == [1, 0, 0, 0]
+    for _ in range(12):
+        env.wait_for_feet()
+    away = (feet[env.frame] - feet[start]).norm(dim=-1).amax(dim=-1)
+    assert 0 < int(env.frame[0]) - start < 10
+    assert float(away[0]) < 0.06  # near enough to go on
+
+
 # ---- distillation -------------------------------------------------------------------------------
 
 

@@ -41,6 +41,7 @@ _VELOCITY_WEIGHT = 0.1  # s, of the difference of velocities beside that of posi
 _TIMELESS = ("heading_speed", "nothing", "text")  # modes whose goals say neither when nor where
 _PACE_STEPS = 2  # the reference goes ahead by one more frame at most that often
 _PACE_MARGIN = 1.02  # how much more alike another frame must be
+_LATE, _MOST_WAITING = 0.06, 20  # m that a foot is behind a led clip's; steps it is waited for
 _PUSH_PROBABILITY = 1.0 / 90.0
 _PUSH_SPEED = 0.3  # m/s, standard deviation
 _COMMAND_SHARE = 0.5  # of prompts say what is to be reached, not what is due at their times
@@ -75,6 +76,7 @@ class DistillEnv(TrackingEnv):
         text_visible: whether words are shown where there are any, (N,).
         commanded: whether prompts show what is to be reached, as users do: a later heading and
             velocity, and the point that the hand is led to, (N,).
+        waited: for how many steps in a row the reference has waited for late feet, (N,).
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class DistillEnv(TrackingEnv):
         self.shift = torch.zeros(num_envs, 2)
         self.turn = torch.zeros(num_envs)
         self.commanded = torch.zeros(num_envs, dtype=torch.bool)
+        self.waited = torch.zeros(num_envs, dtype=torch.long)
         count = len(TARGET_STEPS)
         self.pos_visible = torch.zeros(num_envs, count, bodies, dtype=torch.bool)
         self.rot_visible = torch.zeros(num_envs, count, bodies, dtype=torch.bool)
@@ -139,6 +142,7 @@ class DistillEnv(TrackingEnv):
         self.draw_prompts(change.nonzero().flatten())
         if self.disturb:
             self.keep_pace()
+            self.wait_for_feet()
         self.follow()
         return outcome
 
@@ -199,10 +203,28 @@ class DistillEnv(TrackingEnv):
         difference[self.age[ids] % (2 * _PACE_STEPS) != 0, 2] = torch.inf
         self.frame[ids] = frames[torch.arange(len(ids)), difference.argmin(dim=1)]
 
+    def wait_for_feet(self) -> None:
+        """Where a hand is led and no goal says when, let the reference wait for late steps.
+
+        Otherwise it soon stands while the student has yet to step, and the label is to stand.
+        """
+        led = self.commanded & (self.mode == self._index["led"]) & (self.frame > 0)
+        feet = self.view().pos[:, self._feet, :2]
+        now, before = (
+            self.library.frames.pos[self.library.frame_index(self.clip_ids, self.frame - ago)]
+            for ago in (0, 1)
+        )
+        away, earlier = (
+            (feet - pos[:, self._feet, :2]).norm(dim=-1).amax(dim=-1) for pos in (now, before)
+        )
+        late = led & (away > _LATE) & (earlier < away) & (self.waited < _MOST_WAITING)
+        self.waited = torch.where(late, self.waited + 1, 0)
+        self.frame -= late.long()
+
     def restart(self, ids: Tensor) -> None:
         """As :meth:`TrackingEnv.restart`, with new prompts."""
         super().restart(ids)
-        self.shift[ids], self.turn[ids] = 0.0, 0.0
+        self.shift[ids], self.turn[ids], self.waited[ids] = 0.0, 0.0, 0
         self.draw_prompts(ids)
 
     def draw_starts(self, count: int) -> tuple[Tensor, Tensor]:
