@@ -384,29 +384,39 @@ def test_targets_look_ahead_by_their_steps(library):
     torch.testing.assert_close(targets.time_s[0], torch.tensor(TARGET_STEPS) / 30)
 
 
-def test_a_led_clip_waits_for_feet_that_are_late():
+def test_a_led_clip_waits_for_the_last_step():
     library = MotionLibrary(DEEPMIMIC, reaches_around(count=2, duration_s=6.0, seed=3, walks=0.0))
-    env = DistillEnv(MujocoCpu(DEEPMIMIC, 4), library, only_mode="led")
-    env.reset()
-    feet = library.frames.pos[: int(library.lengths[0]), list(DEEPMIMIC.feet), :2]
-    moved = (feet[10:] - feet[:-10]).norm(dim=-1).amax(dim=-1)
-    start = int(moved.argmax())
-    assert float(moved[start]) > 0.1
-    env.clip_ids[:], env.frame[:] = 0, start
-    frames = library.frames[library.frame_index(env.clip_ids, env.frame)]
-    env.simulator.reset(torch.arange(4), frames.qpos, frames.qvel)
-    env.commanded[:] = torch.tensor([True, False, True, True])
-    env.mode[2] = PROMPT_MODES.index("full")  # which says when
-    env.waited[:] = torch.tensor([0, 0, 0, 20])  # the last one for long enough
-    env.frame += 10
-    env.wait_for_feet()
-    assert (env.frame - start).tolist() == [9, 10, 10, 10]
+    frames, feet = library.frames, list(DEEPMIMIC.feet)
+    count = int(library.lengths[0])
+    places = frames.pos[:count, feet, :2]
+    standing = (frames.vel[:count, feet, :2].norm(dim=-1) < 0.05).all(dim=-1).tolist()
+    moved = (places[10:] - places[:-10]).norm(dim=-1).amax(dim=-1)
+    far = (moved > 0.08).nonzero().flatten().tolist()
+    last = next(frame for frame in far if standing[frame + 15] and standing[frame + 25])
+    first = next(frame for frame in far if not standing[frame + 25])
+
+    def after_calls(start: int, calls: int) -> DistillEnv:
+        """The students are in the pose of frame ``start``, ten frames late."""
+        env = DistillEnv(MujocoCpu(DEEPMIMIC, 4), library, only_mode="led")
+        env.reset()
+        env.clip_ids[:], env.frame[:] = 0, start
+        pose = frames[library.frame_index(env.clip_ids, env.frame)]
+        env.simulator.reset(torch.arange(4), pose.qpos, pose.qvel)
+        env.commanded[:] = torch.tensor([True, False, True, True])
+        env.mode[2] = PROMPT_MODES.index("full")  # which says when
+        env.waited[:] = torch.tensor([0, 0, 0, 20])  # the last one for long enough
+        env.frame += 10
+        for _ in range(calls):
+            env.wait_for_feet()
+        return env
+
+    env = after_calls(last, 1)
+    assert (env.frame - last).tolist() == [9, 10, 10, 10]
     assert env.waited.tolist() == [1, 0, 0, 0]
-    for _ in range(12):
-        env.wait_for_feet()
-    away = (feet[env.frame] - feet[start]).norm(dim=-1).amax(dim=-1)
-    assert 0 < int(env.frame[0]) - start < 10
-    assert float(away[0]) < 0.06  # near enough to go on
+    env = after_calls(last, 12)
+    assert 0 < int(env.frame[0]) - last < 10
+    assert float((places[env.frame[0]] - places[last]).norm(dim=-1).amax()) < 0.06
+    assert (after_calls(first, 1).frame - first).tolist() == [10] * 4
 
 
 # ---- distillation -------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ _TIMELESS = ("heading_speed", "nothing", "text")  # modes whose goals say neithe
 _PACE_STEPS = 2  # the reference goes ahead by one more frame at most that often
 _PACE_MARGIN = 1.02  # how much more alike another frame must be
 _LATE, _MOST_WAITING = 0.06, 20  # m that a foot is behind a led clip's; steps it is waited for
+_LAST_STEP = 15  # frames before the clip stands: waited for at the beginning, nobody begins
 _PUSH_PROBABILITY = 1.0 / 90.0
 _PUSH_SPEED = 0.3  # m/s, standard deviation
 _COMMAND_SHARE = 0.5  # of prompts say what is to be reached, not what is due at their times
@@ -204,7 +205,7 @@ class DistillEnv(TrackingEnv):
         self.frame[ids] = frames[torch.arange(len(ids)), difference.argmin(dim=1)]
 
     def wait_for_feet(self) -> None:
-        """Where a hand is led and no goal says when, let the reference wait for late steps.
+        """Where a hand is led and no goal says when, let the reference wait for the last step.
 
         Otherwise it soon stands while the student has yet to step, and the label is to stand.
         """
@@ -217,7 +218,10 @@ class DistillEnv(TrackingEnv):
         away, earlier = (
             (feet - pos[:, self._feet, :2]).norm(dim=-1).amax(dim=-1) for pos in (now, before)
         )
-        late = led & (away > _LATE) & (earlier < away) & (self.waited < _MOST_WAITING)
+        stands_soon = self._resting[
+            self.library.frame_index(self.clip_ids, self.frame + _LAST_STEP)
+        ]
+        late = led & stands_soon & (away > _LATE) & (earlier < away) & (self.waited < _MOST_WAITING)
         self.waited = torch.where(late, self.waited + 1, 0)
         self.frame -= late.long()
 
