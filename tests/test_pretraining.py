@@ -390,9 +390,9 @@ def test_a_led_clip_waits_for_the_last_step():
     count = int(library.lengths[0])
     places = frames.pos[:count, feet, :2]
     standing = (frames.vel[:count, feet, :2].norm(dim=-1) < 0.05).all(dim=-1).tolist()
-    moved = (places[10:] - places[:-10]).norm(dim=-1).amax(dim=-1)
-    far = (moved > 0.08).nonzero().flatten().tolist()
-    last = next(frame for frame in far if standing[frame + 15] and standing[frame + 25])
+    moved = (places[10:-20] - places[:-30]).norm(dim=-1).amax(dim=-1)
+    far = (moved > 0.07).nonzero().flatten().tolist()
+    last = next(frame for frame in far if all(standing[frame + 15 : frame + 26]))
     first = next(frame for frame in far if not standing[frame + 25])
 
     def after_calls(start: int, calls: int) -> DistillEnv:

@@ -42,7 +42,7 @@ _TIMELESS = ("heading_speed", "nothing", "text")  # modes whose goals say neithe
 _PACE_STEPS = 2  # the reference goes ahead by one more frame at most that often
 _PACE_MARGIN = 1.02  # how much more alike another frame must be
 _LATE, _MOST_WAITING = 0.06, 20  # m that a foot is behind a led clip's; steps it is waited for
-_LAST_STEP = 15  # frames before the clip stands: waited for at the beginning, nobody begins
+_LAST_STEP = (15, 20)  # frames on the clip stands: waited for before, nobody would begin to turn
 _PUSH_PROBABILITY = 1.0 / 90.0
 _PUSH_SPEED = 0.3  # m/s, standard deviation
 _COMMAND_SHARE = 0.5  # of prompts say what is to be reached, not what is due at their times
@@ -218,9 +218,9 @@ class DistillEnv(TrackingEnv):
         away, earlier = (
             (feet - pos[:, self._feet, :2]).norm(dim=-1).amax(dim=-1) for pos in (now, before)
         )
-        stands_soon = self._resting[
-            self.library.frame_index(self.clip_ids, self.frame + _LAST_STEP)
-        ]
+        soon = self.frame.unsqueeze(1) + torch.tensor(_LAST_STEP)
+        index = self.library.frame_index(self.clip_ids.unsqueeze(1), soon)
+        stands_soon = self._resting[index].all(dim=1)
         late = led & stands_soon & (away > _LATE) & (earlier < away) & (self.waited < _MOST_WAITING)
         self.waited = torch.where(late, self.waited + 1, 0)
         self.frame -= late.long()
