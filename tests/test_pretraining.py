@@ -24,7 +24,7 @@ from tt_gym.motions import ClipError, MotionLibrary, shipped_clip
 from tt_gym.motions.locomotion import random_locomotion
 from tt_gym.motions.playback import RenderError
 from tt_gym.motions.reaching import random_reaches, reaches_around
-from tt_gym.pretraining import distill, report, tracker
+from tt_gym.pretraining import distill, following, report, tracker
 from tt_gym.pretraining.average import average
 from tt_gym.pretraining.average import main as main_of_average
 from tt_gym.pretraining.clip_facts import aligned_poses, settled, stride_velocity
@@ -888,6 +888,21 @@ def test_the_report_writes_its_figures(tiny_tracker, other_bfm, tmp_path, monkey
     assert text.endswith("\n<!-- /report -->\nafter\n")
     assert "stale row" not in text
     assert f"| `tracker_success` | {figures['tracker_success']:.4g} |" in text
+
+
+def test_acrobatics_are_left_out_of_figures_of_their_own(other_bfm):
+    clips = load_clips(["walk_forward", "cmu_jumps_2", "cmu_jumps_2*0.97"])
+    model = load_bfm(other_bfm)
+    with torch.no_grad():
+        followed = following.report_full_prompt(model, MotionLibrary(DEEPMIMIC, clips), 24, 0)
+        plain = following.report_full_prompt(model, MotionLibrary(DEEPMIMIC, clips[:1]), 24, 0)
+    assert followed[following.GROUNDED] == pytest.approx(followed["walk_forward"], rel=0.2)
+    assert followed[following.GROUNDED] != followed[following.ALL]
+    assert following.GROUNDED not in plain  # nothing to leave out
+    figures = following.over_clips("full_prompt", followed, "_unseen")
+    share, error_mm = followed[following.GROUNDED]
+    assert figures["full_prompt_success_unseen_without_acrobatics"] == share
+    assert figures["full_prompt_error_mm_unseen_without_acrobatics"] == error_mm
 
 
 def test_all_behaviours_are_drawn_in_one_picture(other_bfm, tmp_path):

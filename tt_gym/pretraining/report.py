@@ -30,12 +30,16 @@ from tt_gym.motions.library import MotionLibrary
 from tt_gym.motions.playback import RenderError
 from tt_gym.motions.reaching import random_points
 from tt_gym.pretraining.clips import load_clips
-from tt_gym.pretraining.distill_env import DistillEnv
+from tt_gym.pretraining.following import (
+    WINDOW_STEPS,
+    over_clips,
+    report_full_prompt,
+    report_tracker,
+)
 from tt_gym.pretraining.report_tables import ASKED_SPEED, markdown, show
 from tt_gym.pretraining.sheet import draw_sheet
 from tt_gym.pretraining.shown import CRITERIA, Motion
-from tt_gym.pretraining.teachers import Teachers, add_expert_option, experts_of, share_out
-from tt_gym.pretraining.tracking_env import TrackingEnv
+from tt_gym.pretraining.teachers import add_expert_option, experts_of, share_out
 from tt_gym.simulation import CONTROL_DT, BodyState, MujocoCpu
 from tt_gym.tasks.task import Transition, fallen
 from tt_gym.text import BEHAVIOURS
@@ -44,7 +48,6 @@ from tt_gym.text.embeddings import embed
 TABLE = "report"
 """Name of the marker lines around the tables, see :mod:`tt_gym.documents`."""
 DEFAULT_TRACKER = Path("checkpoints/tracker.safetensors")
-_WINDOW_STEPS = 300  # 10 s
 _STANDING_STEPS = 150  # 5 s
 _SPEEDS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5)
 _TOLD_STEPS = 120  # 4 s
@@ -52,73 +55,6 @@ _REACH_STEPS, _REACH_TOLERANCE = 60, 0.2  # the hand is asked for after 2 s
 _STOP_S = 0.6  # way to a stand, in seconds at the speed of now
 _OFF_PATH_DEG, _FACING_TOLERANCE = (0.0, 45.0, 90.0), math.radians(30.0)
 _SPEED_TOLERANCE, _STANDING_SPEED = 0.2, 0.1
-
-Tracking = dict[str, tuple[float, float]]
-"""Per clip: share of windows tracked to the end, mean body error in mm."""
-
-
-def track(env: TrackingEnv, act: Callable[[], Tensor], *, seed: int) -> Tracking:
-    """Follow windows of up to 10 s from random starts, clips drawn evenly, no restarts.
-
-    A window is tracked if the mean body error never exceeds 0.3 m and there is no fall.
-
-    Args:
-        env: whose environments are the windows.
-        act: gives the PD targets (N, D) of the current step.
-        seed: of clips and start frames.
-
-    Returns:
-        Per clip and under ``all``: success rate and error (mm) while tracked.
-    """
-    env.generator.manual_seed(seed)
-    env.mining = False
-    env.restart(torch.arange(env.num_envs))
-    alive = torch.ones(env.num_envs, dtype=torch.bool)
-    running, total, count = alive.clone(), torch.zeros(env.num_envs), torch.zeros(env.num_envs)
-    for _ in range(_WINDOW_STEPS):
-        before = env.simulator.state
-        _, failed, over, error = env.advance(act())
-        failed = failed | fallen(Transition(before, env.simulator.state, env.age), DEEPMIMIC)
-        alive &= ~(failed & running)
-        total += torch.where(running & ~failed, error, 0.0)
-        count += (running & ~failed).float()
-        running &= ~(failed | over)
-        if not running.any():
-            break
-    error_mm = 1000.0 * total / count.clamp(min=1.0)
-    result = {}
-    for index, name in enumerate(env.library.names):
-        rows = env.clip_ids == index
-        if rows.any():
-            result[name] = (float(alive[rows].float().mean()), float(error_mm[rows].mean()))
-    result["all"] = (float(alive.float().mean()), float(1000.0 * total.sum() / count.sum()))
-    return result
-
-
-def report_tracker(teachers: Teachers, library: MotionLibrary, windows: int, seed: int) -> Tracking:
-    """Tracking by stage 1."""
-    env = TrackingEnv(MujocoCpu(DEEPMIMIC, windows), library, seed=seed)
-
-    def act() -> Tensor:
-        return env.reference(1).pd_target + teachers(env.observe(env.view()), env.clip_ids)
-
-    return track(env, act, seed=seed)
-
-
-def report_full_prompt(
-    model: MaskedMimic, library: MotionLibrary, windows: int, seed: int
-) -> Tracking:
-    """Tracking by the frozen model with every joint prompted."""
-    env = DistillEnv(
-        MujocoCpu(DEEPMIMIC, windows), library, seed=seed, only_mode="full", disturb=False
-    )
-
-    def act() -> Tensor:
-        state = env.view()
-        normal = model.normalize("state", observe_state(state))
-        return model(normal, {TARGETS: observe_targets(state, env.targets())})
-
-    return track(env, act, seed=seed)
 
 
 def survive(
@@ -180,8 +116,8 @@ def report_heading_speed(
         targets = heading_speed_targets(state, heading=heading, direction=direction, speed=speed)
         return {TARGETS: observe_targets(state, targets)}
 
-    alive, states = survive(model, prompt, episodes=episodes, steps=_WINDOW_STEPS, seed=seed)
-    half = _WINDOW_STEPS // 2
+    alive, states = survive(model, prompt, episodes=episodes, steps=WINDOW_STEPS, seed=seed)
+    half = WINDOW_STEPS // 2
     travel = states[-1].pos[:, 0, 0] - states[-1 - half].pos[:, 0, 0]
     speed = travel / (half * CONTROL_DT)
     held = alive & ((speed - asked).abs() <= max(_SPEED_TOLERANCE * asked, _STANDING_SPEED))
@@ -288,10 +224,7 @@ def measure(
     with torch.no_grad():
         if others is not None:
             prompted_unseen = report_full_prompt(model, others, windows, seed)
-            followed_unseen = {
-                "full_prompt_success_unseen": prompted_unseen["all"][0],
-                "full_prompt_error_mm_unseen": prompted_unseen["all"][1],
-            }
+            followed_unseen = over_clips("full_prompt", prompted_unseen, "_unseen")
         tracked = report_tracker(teachers, library, windows, seed)
         prompted = report_full_prompt(model, library, windows, seed)
         speeds = {
@@ -320,10 +253,8 @@ def measure(
             "text_success_unseen": _mean_share(told_unseen),
         }
     return {
-        "tracker_success": tracked["all"][0],
-        "tracker_error_mm": tracked["all"][1],
-        "full_prompt_success": prompted["all"][0],
-        "full_prompt_error_mm": prompted["all"][1],
+        **over_clips("tracker", tracked),
+        **over_clips("full_prompt", prompted),
         **followed_unseen,
         "heading_speed_success": walking,
         "heading_speed_mean_speed": speed,
