@@ -30,7 +30,7 @@ from tt_gym.pretraining.average import main as main_of_average
 from tt_gym.pretraining.clip_facts import aligned_poses, settled, stride_velocity
 from tt_gym.pretraining.clips import load_clips
 from tt_gym.pretraining.distill_env import PROMPT_MODES, DistillEnv
-from tt_gym.pretraining.hard_windows import HardWindows
+from tt_gym.pretraining.hard_windows import HardWindows, kind
 from tt_gym.pretraining.sheet import draw_sheet, local_rotations
 from tt_gym.pretraining.teachers import Teachers, share_out
 from tt_gym.pretraining.tracker import TrackerConfig, TrackerPPO, load_tracker
@@ -220,6 +220,33 @@ def test_a_failure_in_the_first_frame_counts_for_the_first_window(env):
     hard.count(clips, torch.zeros(2, dtype=torch.long), torch.ones(2, dtype=torch.bool))
     first = [0, -(-int(env.library.lengths[0]) // 30)]
     assert (hard.failures - before > 0.5).nonzero().flatten().tolist() == first
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("walk_forward", "walk_forward"),
+        ("walk_forward_x0.95", "walk_forward"),
+        ("turn_left0", "turn_left"),
+        ("cmu_jumps_1_x1.03", "cmu_jumps"),
+        ("reach_around_55_12", "reach_around"),
+        ("07_03", "07_03"),
+    ],
+)
+def test_takes_and_tempi_are_of_one_kind(name, expected):
+    assert kind(name) == expected
+
+
+def test_many_clips_of_a_kind_do_not_drown_the_others():
+    tempi = [f"walk*{tempo / 100}" for tempo in range(92, 109)]
+    library = MotionLibrary(DEEPMIMIC, load_clips(["cmu_jumps_0", *tempi]))
+    hard = HardWindows(library)
+    clips, _ = hard.draw(20000, torch.Generator().manual_seed(0), margin=12)
+    walking = float(library.durations_s[1:].sum())
+    roots = math.sqrt(float(library.durations_s[0])), math.sqrt(walking)
+    share = (clips == 0).float().mean()
+    assert share == pytest.approx(roots[0] / sum(roots), abs=0.02)
+    assert share > 0.15  # one of eighteen clips
 
 
 def test_drawn_frames_leave_the_margin(env):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import Tensor
 
@@ -15,8 +17,16 @@ _DECAY = 0.999  # of the counts, per control step
 _PRIOR_RATE = 0.3
 
 
+def kind(name: str) -> str:
+    """A clip's name without numbers at its end: takes, tempi and variants are of one kind."""
+    return re.sub(r"(_x?[\d.]+|\d+)+$", "", name) or name
+
+
 class HardWindows:
     """Failure rate of every second of the clips, and start frames drawn by it.
+
+    Kinds of clips (:func:`kind`) count by the root of their length in all: else a few recorded
+    jumps would drown in hundreds of made walks.
 
     Args:
         library: the clips.
@@ -32,8 +42,11 @@ class HardWindows:
         self._first = torch.cumsum(counts, dim=0) - counts
         self._clip = torch.repeat_interleave(torch.arange(len(counts)), counts)
         self._frame = (torch.arange(len(self._clip)) - self._first[self._clip]) * _LENGTH
-        # long clips count by the root of their length, not by the number of their windows
-        self._share = (library.durations_s.sqrt() / counts)[self._clip]
+        names = [kind(name) for name in library.names]
+        kinds = torch.tensor([names.index(name) for name in names])
+        total = torch.zeros(len(names)).index_add_(0, kinds, library.durations_s)
+        share = library.durations_s / total[kinds].sqrt()
+        self._share = (share / counts)[self._clip]
         last = (self._first + counts - 1)[self._clip]
         ahead = torch.arange(len(last)).unsqueeze(1) + torch.arange(_AHEAD)
         self._ahead = torch.minimum(ahead, last.unsqueeze(1))  # (M, A)
