@@ -254,7 +254,7 @@ def choice_of(*options: str) -> Choice:
 
 LEAST = {
     "direction": 0.9,
-    "long_jump": 0.75,
+    "long_jump": 0.82,
     "path_following": 0.85,
     "steering": 0.9,
     "strike": 0.8,
