@@ -19,6 +19,7 @@ TAGS = {
 
 
 _PAUSE_S = 60.0
+_MUCH_LONGER = 8.0  # than the shortest run: the axis is logarithmic where the shortest has ended
 
 
 def training_minutes(times_s: list[float]) -> np.ndarray:
@@ -34,7 +35,10 @@ def plot(runs: list[Path], output: Path) -> None:
     Raises:
         FileNotFoundError: a folder without TensorBoard events.
     """
-    figure, axes = pyplot.subplots(len(TAGS), 2, figsize=(10, 3 * len(TAGS)), sharey="row")
+    figure, axes = pyplot.subplots(
+        len(TAGS), 2, figsize=(10, 3 * len(TAGS)), sharex="col", sharey="row"
+    )
+    ends = []
     for run in runs:
         folder = run / "tensorboard"
         if not folder.is_dir():
@@ -45,12 +49,20 @@ def plot(runs: list[Path], output: Path) -> None:
             points = events.Scalars(tag)
             values = [point.value for point in points]
             minutes = training_minutes([point.wall_time for point in points])
-            axes[row, 0].plot([point.step / 1e6 for point in points], values, label=run.name)
-            axes[row, 1].plot(minutes, values, label=run.name)
+            steps = [point.step / 1e6 for point in points]
+            axes[row, 0].plot(steps, values, label=run.name, linewidth=1.0)
+            axes[row, 1].plot(minutes, values, label=run.name, linewidth=1.0)
+        ends.append((steps[-1], float(minutes[-1])))
+    for column, lengths in enumerate(zip(*ends, strict=True)):
+        if max(lengths) > _MUCH_LONGER * min(lengths):
+            axes[0, column].set_xscale("symlog", linthresh=min(lengths))
+            axes[0, column].set_xlim(left=0.0)
+            axes[0, column].xaxis.set_major_formatter("{x:g}")
     for row, label in enumerate(TAGS.values()):
-        axes[row, 0].set(xlabel="environment steps, millions", ylabel=label)
-        axes[row, 1].set(xlabel="minutes of training")
+        axes[row, 0].set(ylabel=label)
         axes[row, 0].legend()
+    axes[-1, 0].set(xlabel="environment steps, millions")
+    axes[-1, 1].set(xlabel="minutes of training")
     figure.tight_layout()
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=120)
