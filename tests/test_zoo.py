@@ -30,7 +30,7 @@ from agents.train import train
 from agents.vec_env import TaskTokenVecEnv, native_batch
 from agents.zoo import SetupError
 from tt_gym.envs.rendering import RenderingError
-from tt_gym.tokens import load_token
+from tt_gym.tokens import load, load_token
 
 CONFIGS = Path(zoo_configs.__file__).parent
 ALGORITHMS = {"ppo": PPO, "trpo": TRPO, "recurrent_ppo": RecurrentPPO}
@@ -143,6 +143,15 @@ def test_every_id_has_hyper_parameters(algo):
         assert block["vec_env_wrapper"] == "agents.vec_env.native_batch"
         rollout = block["n_envs"] * block["n_steps"]
         assert rollout % block["batch_size"] == 0
+
+
+def test_tokens_are_trained_without_a_prompt_on_request(tmp_path, bfm):
+    file = CONFIGS / "ppo_without_prompt.yml"
+    assert set(yaml.safe_load(file.read_text())) <= {*IDS, "default"}
+    options = arguments(tmp_path, bfm, "ppo", "n_epochs:1", steps=ROLLOUT)
+    run_dir = train([*options, "--conf-file", str(file)])
+    assert yaml.safe_load((CONFIGS / "ppo.yml").read_text())[IDS[0]]["env_kwargs"]["prompt"]
+    assert load(run_dir / "token.safetensors").metadata.prompt is None
 
 
 # ---- algorithms ---------------------------------------------------------------------------------
