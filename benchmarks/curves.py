@@ -36,7 +36,7 @@ def plot(runs: list[Path], output: Path) -> None:
         FileNotFoundError: a folder without TensorBoard events.
     """
     figure, axes = pyplot.subplots(
-        len(TAGS), 2, figsize=(10, 3 * len(TAGS)), sharex="col", sharey="row"
+        len(TAGS), 2, figsize=(10, 3 * len(TAGS)), sharex="col", sharey="row", layout="constrained"
     )
     ends = []
     for run in runs:
@@ -60,10 +60,10 @@ def plot(runs: list[Path], output: Path) -> None:
             axes[0, column].xaxis.set_major_formatter("{x:g}")
     for row, label in enumerate(TAGS.values()):
         axes[row, 0].set(ylabel=label)
-        axes[row, 0].legend()
     axes[-1, 0].set(xlabel="environment steps, millions")
     axes[-1, 1].set(xlabel="minutes of training")
-    figure.tight_layout()
+    lines, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=3)
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=120)
 

@@ -27,7 +27,7 @@ PROMPT: dict[str, Any] = {"control": "prompt"}
 CONDITIONS = {
     "TTDirection-v0": {"asked_speed", "turn_deg"},
     "TTSteering-v0": {"asked_speed", "turn_deg", "facing_offset_deg"},
-    "TTReach-v0": {"goal_height"},
+    "TTReach-v0": {"goal_height", "goal_bearing_deg"},
     "TTStrike-v0": {"box_distance"},
     "TTLongJump-v0": {"start_speed"},
     "TTPathFollowing-v0": {"path_speed"},
@@ -256,6 +256,7 @@ LEAST = {
     "direction": 0.9,
     "long_jump": 0.82,
     "path_following": 0.85,
+    "reach": 0.88,
     "steering": 0.9,
     "strike": 0.8,
 }
@@ -280,10 +281,18 @@ def test_single_settings_win_over_what_a_token_was_trained_with(other_bfm):
     assert choice_of(*shipped).env_kwargs["prompt"] == "heading_speed"
     with pytest.raises(CheckpointError, match="made for the frozen model"):
         choice_of(*shipped, "--env-kwargs", f"bfm:'{other_bfm}'")
-    with pytest.raises(ValueError, match="no token is shipped for TTReach-v0: give --token"):
-        choice_of("--env", "TTReach-v0")
     with pytest.raises(ValueError, match="--token goes with neither"):
         choice_of(*shipped, "--env-kwargs", "control:'prompt'")
+
+
+def test_a_task_without_a_shipped_token_asks_for_one():
+    spec = gymnasium.spec("TTStrike-v0")
+    gymnasium.register("TTMine-v0", entry_point=spec.entry_point, kwargs={"task": "mine"})
+    try:
+        with pytest.raises(ValueError, match="no token is shipped for TTMine-v0: give --token"):
+            choice_of("--env", "TTMine-v0")
+    finally:
+        del gymnasium.registry["TTMine-v0"]
 
 
 @pytest.mark.parametrize(

@@ -443,6 +443,18 @@ def test_reach_sees_the_point_from_its_own_heading():
 
 
 @pytest.mark.parametrize(
+    ("point", "bearing"), [((1.0, 3.0), 0.0), ((0.0, 2.0), 90.0), ((2.0, 1.0), -135.0)]
+)
+def test_the_bearing_of_a_reach_is_from_ahead_to_the_left(point, bearing):
+    state = facing(torch.tensor([math.pi / 2]))
+    state.pos[0, 0] = torch.tensor([1.0, 2.0, 0.9])
+    goal = {"target": torch.tensor([[*point, 1.4]])}
+    found = Reach().condition(state, goal)
+    assert found["goal_bearing_deg"].item() == pytest.approx(bearing, abs=1e-3)
+    assert found["goal_height"].item() == pytest.approx(1.4)
+
+
+@pytest.mark.parametrize(
     ("offset", "reward"),
     [
         ((0.0, 0.0, 0.0), 1.0),

@@ -122,8 +122,10 @@ class Reach(Task):
         return {"hand_distance": self._hand_distance(transition.after, goal)}
 
     def condition(self, state: BodyState, goal: Goal) -> dict[str, Tensor]:
-        """``goal_height`` above the ground, m."""
-        return {"goal_height": goal["target"][:, 2]}
+        """``goal_height`` above the ground, m; ``goal_bearing_deg`` from ahead, left positive."""
+        ahead, left, _ = self.observe(state, goal).unbind(dim=-1)
+        bearing = torch.rad2deg(torch.atan2(left, ahead))
+        return {"goal_height": goal["target"][:, 2], "goal_bearing_deg": bearing}
 
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
         """``hand_position``: the right hand is at the goal soon, and stays.
