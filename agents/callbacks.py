@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -220,10 +221,18 @@ class BestBySuccess(EvalCallback):
         folder: receives ``best_model.zip`` and ``evaluations.npz``.
         eval_freq: vector steps between evaluations.
         n_eval_episodes: episodes per evaluation.
+        on_best: called after ``best_model.zip`` was written.
     """
 
     def __init__(
-        self, eval_env: VecEnv, *, seed: int, folder: Path, eval_freq: int, n_eval_episodes: int
+        self,
+        eval_env: VecEnv,
+        *,
+        seed: int,
+        folder: Path,
+        eval_freq: int,
+        n_eval_episodes: int,
+        on_best: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(
             eval_env,
@@ -232,7 +241,7 @@ class BestBySuccess(EvalCallback):
             n_eval_episodes=n_eval_episodes,
             verbose=0,
         )
-        self.seed, self.folder = seed, folder
+        self.seed, self.folder, self.on_best = seed, folder, on_best
         self.best_success = -1.0
 
     def _on_training_start(self) -> None:
@@ -248,6 +257,7 @@ class BestBySuccess(EvalCallback):
         if success > self.best_success:
             self.best_success = success
             self.model.save(self.folder / "best_model")
+            self.on_best()
         return going
 
     def get_state(self) -> dict[str, Any]:

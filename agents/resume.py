@@ -28,6 +28,7 @@ from tt_gym.tokens import save_token
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 TOKEN_FILE = "token.safetensors"
+BEST_TOKEN_FILE = "best_token.safetensors"
 _KIND = "ppo"
 
 
@@ -58,8 +59,7 @@ class ResumableRun(BaseCallback):
         init: Path | None = None,
     ) -> None:
         super().__init__()
-        self.checkpoint = run_dir / CHECKPOINT_FILE
-        self.token = run_dir / TOKEN_FILE
+        self.run_dir, self.checkpoint = run_dir, run_dir / CHECKPOINT_FILE
         self.command, self.every_rollouts, self.init = command, every_rollouts, init
         self.limit_s = float("inf") if max_minutes is None else 60.0 * max_minutes
         self.others = {type(item).__name__: item for item in others}
@@ -98,9 +98,13 @@ class ResumableRun(BaseCallback):
             "trained_s": self.trained_s,
         }
         save_checkpoint(self.checkpoint, kind=_KIND, content=content)
+        self.save_token(TOKEN_FILE)
+
+    def save_token(self, name: str) -> None:
+        """Write the actor of now as a token file into the run's folder, if it is a token."""
         if has_token(self.model):
             metadata = describe(self.model, command=self.command, wall_clock_s=self.trained_s)
-            save_token(self.token, encoder_of(self.model.policy), metadata)
+            save_token(self.run_dir / name, encoder_of(self.model.policy), metadata)
 
     def restore(self, model: OnPolicyAlgorithm) -> None:
         """Continue from the checkpoint; without one yet, begin from ``init``.

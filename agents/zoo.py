@@ -20,7 +20,7 @@ from agents.algorithms import is_resumable
 from agents.callbacks import BestBySuccess, Curves, Films, ProgressLine, comparable
 from agents.export import encoder_of, has_token, parameter_counts
 from agents.policies import ThroughBFMPolicy
-from agents.resume import ResumableRun
+from agents.resume import BEST_TOKEN_FILE, ResumableRun
 from agents.vec_env import TaskTokenVecEnv, native_env
 from tt_gym.checkpoint import CheckpointError
 from tt_gym.envs import TaskTokenVectorEnv
@@ -132,6 +132,7 @@ class TaskTokenExperiments(ExperimentManager):
                 folder=self.run_dir,
                 eval_freq=max(frequency // self.n_envs, 1),
                 n_eval_episodes=self.n_eval_episodes,
+                on_best=self._keep_best_token,
             )
             counting.append(best)
         self.callbacks += [*counting, ProgressLine(self.n_timesteps)]
@@ -153,6 +154,10 @@ class TaskTokenExperiments(ExperimentManager):
                 init=self.options.init,
             )
             self.callbacks.append(self.run)
+
+    def _keep_best_token(self) -> None:
+        if self.run is not None:
+            self.run.save_token(BEST_TOKEN_FILE)
 
     def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
         """Build the model and bring it to where the run to resume was.

@@ -193,12 +193,25 @@ def test_the_token_acts_as_the_policy(straight, bfm):
     assert encoder.metadata.start == "clips"
 
 
+def test_the_best_token_acts_as_the_best_model(tmp_path, bfm):
+    evaluation = ("--eval-freq", str(ROLLOUT), "--n-eval-envs", "2", "--eval-episodes", "2")
+    run_dir = train(arguments(tmp_path, bfm, *evaluation, steps=3 * ROLLOUT))
+    policy = PPO.load(run_dir / "best_model.zip", device="cpu")
+    encoder = load_token(run_dir / "best_token.safetensors", bfm=bfm)
+    batch = {key: value for key, value in policy.observation_space.sample().items()}
+    expected, _ = policy.predict(batch, deterministic=True)
+    np.testing.assert_array_equal(encoder.act(batch), expected)
+    assert encoder.metadata is not None
+    assert encoder.metadata.steps == policy.num_timesteps
+
+
 def test_joint_control_trains_without_a_token_file(tmp_path, bfm):
     options = ("--env-kwargs", f"bfm:{bfm!r}", "control:'joint'", "prompt:None")
     evaluation = ("--eval-freq", str(ROLLOUT), "--n-eval-envs", "2", "--eval-episodes", "2")
     run_dir = train(arguments(tmp_path, bfm, *options, *evaluation, steps=2 * ROLLOUT))
     assert not (run_dir / "token.safetensors").exists()
     assert (run_dir / "best_model.zip").exists()
+    assert not (run_dir / "best_token.safetensors").exists()
     result = tmp_path / "plain.json"
     main(
         [
