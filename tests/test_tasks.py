@@ -93,6 +93,14 @@ def facing(angle: Tensor) -> BodyState:
     return dataclasses.replace(state, rot=rot)
 
 
+def going(speed: float, *, angle: float, facing_angle: float | None = None) -> BodyState:
+    """One humanoid that moves along ``angle``, rad, and faces that way or another."""
+    state = facing(torch.tensor([angle if facing_angle is None else facing_angle]))
+    vel = state.vel.clone()
+    vel[:, 0, :2] = speed * rotations.direction_xy(torch.tensor([angle]))
+    return dataclasses.replace(state, vel=vel)
+
+
 def shown(targets: Targets) -> set[tuple[Any, ...]]:
     """What the first environment is shown: kind, number of the token, body."""
     seen: set[tuple[Any, ...]] = set()
@@ -249,11 +257,28 @@ def test_goals_left_are_those_that_would_be_measured(grace, interval, length):
 @pytest.mark.parametrize("pace", [1.0, 0.9])
 def test_the_heading_speed_prompt_asks_for_the_goal_at_its_pace(pace):
     goal = asked(angle=0.5, speed=1.1)
-    targets = Direction(prompt_pace=pace).build_prompt("heading_speed", still(), goal)
+    walking = going(1.1, angle=0.5)
+    targets = Direction(prompt_pace=pace).build_prompt("heading_speed", walking, goal)
     torch.testing.assert_close(targets.heading, torch.full((1, 2), 0.5))
     torch.testing.assert_close(targets.velocity.norm(dim=-1), torch.full((1, 2), pace * 1.1))
     assert not targets.pos_visible.any()
     assert targets.heading_visible.all()
+
+
+@pytest.mark.parametrize(
+    ("speed", "angle", "expected"),
+    [
+        (1.7, 0.5, 1.8),  # fast enough
+        (1.2, 0.5, 1.8 + 0.5),  # 0.5 short of 0.85 of the 2 m/s asked for
+        (0.0, 0.5, 1.8 + 1.7),
+        (-2.0, 0.5, 1.8 + 2.0),  # no more than that
+        (1.2, 0.5 + math.radians(45), 1.8),  # still turning
+    ],
+)
+def test_who_faces_the_direction_and_is_too_slow_is_asked_for_more(speed, angle, expected):
+    state, goal = going(speed, angle=0.5, facing_angle=angle), asked(angle=0.5, speed=2.0)
+    targets = Direction().build_prompt("heading_speed", state, goal)
+    torch.testing.assert_close(targets.velocity.norm(dim=-1), torch.full((1, 2), expected))
 
 
 def test_direction_s_joint_conditioning_is_a_straight_walk_of_the_root():
@@ -650,6 +675,15 @@ def test_long_jump_rewards_height_beyond_the_line_and_the_landing_once():
     seen = [LongJump().reward_terms(*step) for step in jump(flight, landing, on)]
     assert [terms["height"].item() for terms in seen] == pytest.approx([0.13, 0.08, 0.08])
     assert [terms["landing"].item() for terms in seen] == pytest.approx([0.0, 60.0, 0.0], abs=1e-4)
+
+
+@pytest.mark.parametrize(("others", "expected"), [(7.6, [0.0, 20.0, 0.0]), (7.4, [0.0] * 3)])
+def test_a_long_jump_s_success_may_be_rewarded_once(others, expected):
+    landing = jumper(root=(7.5, 0.0, 0.8), others=others, foot=7.5, push=400.0)
+    steps = jump(jumper(root=(6.5, 0.0, 1.3), others=6.5), landing, landing)
+    seen = [LongJump(far_bonus=20.0).reward_terms(*step) for step in steps]
+    assert [terms["far"].item() for terms in seen] == expected
+    assert "far" not in LongJump().reward_terms(*steps[1])
 
 
 @pytest.mark.parametrize(

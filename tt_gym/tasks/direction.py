@@ -26,6 +26,8 @@ from tt_gym.tasks.task import (
 
 PAPER_SPEED_RANGE = (1.2, 6.0)
 """Speeds of the paper, m/s; the default range is within what the shipped model's clips cover."""
+_LEAST_PACE = 0.85  # share of v*: a slower root is asked for what it lacks on top
+_AHEAD = math.radians(40.0)  # unless it has farther to turn: who turns fast at speed falls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +168,8 @@ class Direction(Task):
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
         """``heading_speed``: face and walk along the direction at ``prompt_pace`` of the speed.
 
-        At a stop it stays.
+        Once it faces the direction, a root slower than 0.85 of the speed is asked for what it lacks
+        on top, to be in time after a start or a turn. At a stop it stays.
 
         ``joint_conditioning``, as in the paper's code: in 1/3 s the root is where ``v* d`` leads,
         faces ``d`` and moves with ``v* d``; in 1 s it is where that leads.
@@ -175,11 +178,15 @@ class Direction(Task):
             return self._joint_conditioning(state, goal)
         here = rotations.heading(state.rot[:, 0])
         angle = torch.where(goal["speed"] > 0.0, goal["angle"], here)
+        direction = rotations.direction_xy(angle)
+        along = (state.vel[:, 0, :2] * direction).sum(dim=-1)
+        ahead = rotations.wrap_angle(angle - here).abs() < _AHEAD
+        lacking = (_LEAST_PACE * goal["speed"] - along).clamp(min=0.0).minimum(goal["speed"])
         return heading_speed_targets(
             state,
             heading=angle,
-            direction=rotations.direction_xy(angle),
-            speed=self.prompt_pace * goal["speed"],
+            direction=direction,
+            speed=self.prompt_pace * goal["speed"] + torch.where(ahead, lacking, 0.0),
         )
 
     def _joint_conditioning(self, state: BodyState, goal: Goal) -> Targets:

@@ -40,7 +40,8 @@ class LongJump(Task):
 
     Reward: ``clip(|G - x_root|(p - 1) - |G - x_root|(p), 0, 1)``, plus ``0.01`` times the root's
     speed along the track, plus ``0.1`` times its height while the line is crossed, plus ``30``
-    times the length at the landing (which may be negative).
+    times the length at the landing (which may be negative), plus ``far_bonus`` there after a
+    success.
 
     Success: the length is more than ``min_length``. Whatever comes after the landing does not
     count, and running through the line lands on its first step.
@@ -56,6 +57,8 @@ class LongJump(Task):
         fall_force: N.
         prompt_speed: of the run that the prompts show, m/s.
         told_before: how far before the line ``run_and_jump`` says to jump, m.
+        far_bonus: reward of a success. The paper has none; with it a token learns what is measured:
+            the length alone rewards the rare far jump as much as the reliable one.
         humanoid: that does the task; ``build_task`` fills it.
     """
 
@@ -66,6 +69,7 @@ class LongJump(Task):
     fall_force: float = 50.0
     prompt_speed: float = 3.5
     told_before: float = 1.25
+    far_bonus: float = 0.0
     humanoid: Humanoid = dataclasses.field(default=DEEPMIMIC, kw_only=True, repr=False)
 
     observation_size: ClassVar[int] = 4
@@ -117,18 +121,21 @@ class LongJump(Task):
         return torch.cat((local, left), dim=-1)
 
     def reward_terms(self, transition: Transition, goal: Goal) -> dict[str, Tensor]:
-        """``progress``, ``speed``, ``height`` and ``landing``."""
+        """``progress``, ``speed``, ``height`` and ``landing``, and ``far``, if it is rewarded."""
         before, after = transition.before, transition.after
         gained = self._distance(before, goal) - self._distance(after, goal)
         track = rotations.direction_xy(goal["heading"])
         speed = (after.vel[:, 0, :2] * track).sum(dim=-1)
         lands = goal["landing_step"] == transition.steps
-        return {
+        terms = {
             "progress": gained.clamp(0.0, 1.0),
             "speed": 0.01 * speed,
             "height": torch.where(self._crossed(after, goal), 0.1 * after.pos[:, 0, 2], 0.0),
             "landing": torch.where(lands, 30.0 * goal["length"], 0.0),
         }
+        if self.far_bonus > 0.0:
+            terms["far"] = self.far_bonus * (lands & (goal["length"] > self.min_length))
+        return terms
 
     def step_is_good(self, transition: Transition, goal: Goal) -> tuple[Tensor, Tensor]:
         """Every step is measured anew, only the last one counts; good after a long jump."""
