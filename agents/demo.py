@@ -20,7 +20,7 @@ from agents.charts import results_table
 from agents.enjoy import contact_sheet, film
 from agents.evaluate import evaluate
 from agents.resume import TOKEN_FILE
-from agents.train import train
+from agents.train import CONFIG_FOLDER, train
 from tt_gym.checkpoint import CheckpointError
 from tt_gym.command_line import natural, positive
 from tt_gym.tokens import TokenEncoder, load_token, shipped_tokens
@@ -68,7 +68,7 @@ class Demo:
     def train_plain(self, steps: int) -> Path:
         """The same learner without the frozen model, for as many steps."""
         self.console.rule(f"2. Plain PPO on joint targets: {steps:,} steps as well")
-        return self._train("plain PPO", ["-n", str(steps)], control="joint", prompt=None)
+        return self._train("plain PPO", ["-n", str(steps)], control="joint")
 
     def _train(self, name: str, options: list[str], **env_kwargs: Any) -> Path:
         settings = {**self.env_kwargs, **env_kwargs}
@@ -78,7 +78,9 @@ class Demo:
         if self.quick:
             options = [*options, "-params", "n_envs:16", "batch_size:256", "n_timesteps:2048"]
         options = ["--log-folder", str(self.output), "--seed", str(self.seed), *options]
-        run_dir = train(["--algo", "ppo", "--env", TRAINED_ENV, *options])
+        settings_file = CONFIG_FOLDER / "ppo_without_prompt.yml"  # the token does all of the work
+        common = ["--algo", "ppo", "--env", TRAINED_ENV, "--conf-file", str(settings_file)]
+        run_dir = train([*common, *options])
         self.files[f"curves and checkpoints of {name}"] = run_dir
         return run_dir
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from pathlib import Path
@@ -46,6 +47,7 @@ class ResumableRun(BaseCallback):
         max_minutes: training time after which to stop, time before a resume included; None: no end.
         others: callbacks with ``get_state`` and ``set_state`` that count something.
         init: folder of another run, whose networks and counters this one begins with.
+        scale_noise: by which the exploration noise of ``init`` is multiplied then.
     """
 
     def __init__(
@@ -57,10 +59,12 @@ class ResumableRun(BaseCallback):
         max_minutes: float | None,
         others: list[Any],
         init: Path | None = None,
+        scale_noise: float = 1.0,
     ) -> None:
         super().__init__()
         self.run_dir, self.checkpoint = run_dir, run_dir / CHECKPOINT_FILE
-        self.command, self.every_rollouts, self.init = command, every_rollouts, init
+        self.command, self.every_rollouts = command, every_rollouts
+        self.init, self.scale_noise = init, scale_noise
         self.limit_s = float("inf") if max_minutes is None else 60.0 * max_minutes
         self.others = {type(item).__name__: item for item in others}
         self.rollouts, self.out_of_time = 0, False
@@ -116,6 +120,8 @@ class ResumableRun(BaseCallback):
         if not self.checkpoint.exists():
             if self.init is not None:
                 self._before_s = begin_from(model, self.init)
+                with torch.no_grad():
+                    model.policy.get_parameter("log_std").add_(math.log(self.scale_noise))
             return
         saved = load_checkpoint(self.checkpoint, kind=_KIND)
         restore_run(model, saved)

@@ -25,7 +25,7 @@ from agents.actors import add_packages_argument, import_packages
 from agents.algorithms import ALGOS, is_resumable
 from agents.zoo import ARGUMENTS_FILE, RunOptions, SetupError, TaskTokenExperiments
 from tt_gym.checkpoint import CheckpointError
-from tt_gym.command_line import count, quoted
+from tt_gym.command_line import count, positive, quoted
 
 CONFIG_FOLDER = Path(zoo_configs.__file__).parent
 CONFIGURED = [name for name in ALGOS if (CONFIG_FOLDER / f"{name}.yml").exists()]
@@ -71,20 +71,12 @@ def train(arguments: list[str]) -> Path:
         parser.error(f"unknown --env {own.env!r}; known: {', '.join(_known_ids())}")
     if own.algo not in ALGOS:
         parser.error(f"unknown --algo {own.algo!r}; known: {', '.join(CONFIGURED)}")
-    limited = {"--resume": own.resume, "--init": own.init, "--max-minutes": own.max_minutes}
-    if not is_resumable(own.algo) and any(limited.values()):
-        option = next(name for name, value in limited.items() if value)
-        known = ", ".join(name for name in ALGOS if is_resumable(name))
-        parser.error(f"{option} is for --algo {known}, not {own.algo}")
-    if own.algo not in CONFIGURED and not any(item.startswith(CONF_FILE) for item in others):
-        parser.error(
-            f"--algo {own.algo} needs a --conf-file with its hyper-parameters; "
-            f"there are some for {', '.join(CONFIGURED)}"
-        )
+    _check_combination(parser, own, others)
     options = RunOptions(
         arguments=tuple(_without_resume(given)),
         resume=own.resume,
         init=own.init,
+        scale_noise=own.scale_noise,
         checkpoint_every=own.checkpoint_every,
         max_minutes=own.max_minutes,
         video_every=own.video_every,
@@ -99,6 +91,24 @@ def train(arguments: list[str]) -> Path:
     if settings:
         others += ["--env-kwargs", *settings]
     return _run_zoo([*_defaults(own.algo), *named, *others], options)
+
+
+def _check_combination(
+    parser: argparse.ArgumentParser, own: argparse.Namespace, others: list[str]
+) -> None:
+    """Exit with a message where options do not go together."""
+    limited = {"--resume": own.resume, "--init": own.init, "--max-minutes": own.max_minutes}
+    if not is_resumable(own.algo) and any(limited.values()):
+        option = next(name for name, value in limited.items() if value)
+        known = ", ".join(name for name in ALGOS if is_resumable(name))
+        parser.error(f"{option} is for --algo {known}, not {own.algo}")
+    if own.algo not in CONFIGURED and not any(item.startswith(CONF_FILE) for item in others):
+        parser.error(
+            f"--algo {own.algo} needs a --conf-file with its hyper-parameters; "
+            f"there are some for {', '.join(CONFIGURED)}"
+        )
+    if own.scale_noise != RunOptions.scale_noise and own.init is None:
+        parser.error("--scale-noise is for runs that begin with another's networks (--init)")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,6 +131,13 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="RUN_DIR",
         help="begin with the networks and the step count of this run, of another model perhaps",
+    )
+    parser.add_argument(
+        "--scale-noise",
+        type=positive,
+        default=RunOptions.scale_noise,
+        metavar="FACTOR",
+        help="with --init: multiply that run's exploration noise (standard deviation) by this",
     )
     parser.add_argument(
         "--checkpoint-every", type=int, default=RunOptions.checkpoint_every, metavar="ROLLOUTS"

@@ -37,6 +37,7 @@ class RunOptions:
         arguments: the command line, kept with the run so that it can be resumed.
         resume: folder of the run to continue.
         init: folder of the run whose networks and counters a new one begins with.
+        scale_noise: by which a new one multiplies the exploration noise of ``init``.
         checkpoint_every: rollouts between checkpoints.
         max_minutes: training time after which to stop.
         video_every: environment steps between videos in TensorBoard, None for none.
@@ -45,6 +46,7 @@ class RunOptions:
     arguments: tuple[str, ...]
     resume: Path | None = None
     init: Path | None = None
+    scale_noise: float = 1.0
     checkpoint_every: int = 20
     max_minutes: float | None = None
     video_every: int | None = None
@@ -152,6 +154,7 @@ class TaskTokenExperiments(ExperimentManager):
                 max_minutes=self.options.max_minutes,
                 others=counting,
                 init=self.options.init,
+                scale_noise=self.options.scale_noise,
             )
             self.callbacks.append(self.run)
 

@@ -320,6 +320,18 @@ def test_a_run_can_begin_with_what_another_learnt_on_another_frozen_model(
     assert differences(checkpoint_of(begun)["ppo"]["policy"], dict(policy))
 
 
+def test_a_run_begins_with_less_noise_than_another(tmp_path, bfm, capsys):
+    first = train(arguments(tmp_path / "first", bfm, steps=2 * ROLLOUT))
+    options = ("--init", str(first), "--scale-noise", "0.5")
+    begun = train(arguments(tmp_path / "then", bfm, *options, steps=2 * ROLLOUT))
+    noise = PPO.load(begun / "TTDirection-v0.zip").policy.log_std
+    before = checkpoint_of(first)["ppo"]["policy"]["log_std"]
+    torch.testing.assert_close(noise.detach(), before + math.log(0.5))
+    with pytest.raises(SystemExit):
+        train(arguments(tmp_path / "run", bfm, "--scale-noise", "0.5", steps=ROLLOUT))
+    assert "--scale-noise is for runs that begin with another's" in capsys.readouterr().err
+
+
 def test_a_run_begins_only_with_networks_like_its_own(tmp_path, bfm):
     with pytest.raises(CheckpointError, match=r"--init needs a run of agents\.train"):
         train(arguments(tmp_path / "run", bfm, "--init", str(tmp_path), steps=ROLLOUT))

@@ -258,7 +258,8 @@ LEAST = {
     "path_following": 0.85,
     "reach": 0.88,
     "steering": 0.9,
-    "strike": 0.8,
+    "strike": 0.9,
+    "strike_alone": 0.8,
 }
 
 

@@ -996,6 +996,26 @@ def test_strike_s_joint_conditioning_leads_to_the_box_and_ends_before_it():
         assert not shown(Strike().build_prompt("joint_conditioning", hidden, {}))
 
 
+def test_the_push_prompt_passes_the_box_on_its_left_with_the_right_hand_at_it():
+    hand = {("pos", token, "right_wrist") for token in (0, 1)}
+    way = {(kind, token) for kind in ("heading", "velocity") for token in (0, 1)}
+    far = Strike().build_prompt("push", with_box(pos=(5.0, 0.0, 0.9)), {})
+    assert shown(far) == way
+    torch.testing.assert_close(far.heading[0], torch.full((2,), math.atan2(0.65, 5.0)))
+    torch.testing.assert_close(far.velocity.norm(dim=-1), torch.full((1, 2), 1.2))
+    near = Strike().build_prompt("push", with_box(pos=(0.8, 0.0, 0.9)), {})
+    assert shown(near) == way | hand
+    at = torch.tensor([0.9, 0.0, 1.4]).expand(2, 3)
+    torch.testing.assert_close(near.pos[0, :, DEEPMIMIC.right_hand], at)
+    assert near.velocity.norm(dim=-1).max() < far.velocity.norm(dim=-1).min()
+    behind = Strike().build_prompt("push", with_box(pos=(-0.8, 0.0, 0.9)), {})
+    assert shown(behind) == way
+    tilted = Strike().build_prompt("push", with_box(tilt=0.4, pos=(0.8, 0.0, 0.9)), {})
+    assert shown(tilted) == way
+    assert not tilted.velocity.any()
+    assert not tilted.heading.any()  # the heading of now
+
+
 def test_strike_sees_the_box_from_its_own_heading():
     # the root stands at (1, 2), faces +y and leans forward; the box is 2 m ahead, turned as well
     state = with_box(pos=(1.0, 4.0, 0.5), yaw=math.pi / 2)

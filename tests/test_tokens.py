@@ -207,7 +207,7 @@ def example() -> Any:
     return load_example("switch_tokens")
 
 
-@pytest.mark.skipif("strike" not in shipped_tokens(), reason="none shipped")
+@pytest.mark.skipif("strike_alone" not in shipped_tokens(), reason="none shipped")
 def test_the_example_of_prompts_beside_a_token_runs(tmp_path, capsys):
     beside = load_example("prompts_beside_tokens")
     output = ["--output", str(tmp_path / "beside.mp4")]

@@ -2,8 +2,8 @@
 
     python docs/examples/prompts_beside_tokens.py --episodes 200 --output beside.mp4
 
-Strike's token was trained without any prompt. Here it meets a heading and speed towards the box,
-words, and a plan: approach facing the box, then a kick in words within striking distance.
+The token `strike_alone` was trained without any prompt. Here it meets a heading and speed towards
+the box, words, and a plan: approach facing the box, then a kick in words within striking distance.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def play(
     env: Any = gymnasium.make_vec(
         ENV_ID, num_envs=episodes, prompt=prompt, control=control, **settings
     )
-    token = tt_gym.tokens.load("strike")
+    token = tt_gym.tokens.load("strike_alone")
     observations, _ = env.reset(seed=seed)
     idle = np.zeros(env.action_space.shape, dtype=np.float32)
     start = env.unwrapped.simulator.state.object_pos[:, 0]
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float]]:
         )
     path = film(
         ENV_ID,
-        tt_gym.tokens.load("strike"),
+        tt_gym.tokens.load("strike_alone"),
         args.output,
         seed=args.seed,
         num_envs=min(args.episodes, VIDEO_ENVS),

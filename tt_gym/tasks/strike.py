@@ -26,6 +26,13 @@ from tt_gym.tasks.task import (
 )
 
 BOX = BoxObject("box", half_size=(0.2, 0.2, 0.9), density=30.0)
+# of the prompt ``push``, found by trial with the shipped model
+_APPROACH_SPEED, _PASS_SPEED = 1.2, 0.7  # m/s, far from the box and near it
+_PASS_BESIDE = 0.65  # m, to the left of the box's middle
+_PUSH_FROM = 1.0  # m, of root and box
+_PUSH_BEARING = math.radians(100.0)  # of the box, from ahead
+_PUSH_BEYOND, _PUSH_HEIGHT = 0.1, 1.4  # m, of the hand: beyond the box's middle, above the ground
+_TILTS = 0.95  # cosine
 _PROMPT_DISTANCE = 2.0  # m, of head and box, from which on joint conditioning shows nothing
 
 
@@ -65,7 +72,7 @@ class Strike(Task):
 
     observation_size: ClassVar[int] = 15
     objects: ClassVar[tuple[BoxObject, ...]] = (BOX,)
-    prompts: ClassVar[tuple[str, ...]] = ("heading_speed", "joint_conditioning")
+    prompts: ClassVar[tuple[str, ...]] = ("heading_speed", "push", "joint_conditioning")
     success_at_end: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -161,6 +168,9 @@ class Strike(Task):
     def build_prompt(self, name: str, state: BodyState, goal: Goal) -> Targets:
         """``heading_speed``: face the box and walk to it.
 
+        ``push``: walk past the box with it on the right, and near it with the right hand at its
+        upper half, but stand as soon as it tilts: what knocks it over is the hand.
+
         ``joint_conditioning``, as in the paper's code: in 1/3 s root and head, one above the other,
         are where ``target_speed`` towards the box leads, the root moves with it and both face the
         box; in 1 s both still do. Hidden once the head is within 2 m of the box, or the box is
@@ -169,11 +179,34 @@ class Strike(Task):
         towards = state.object_pos[:, 0, :2] - state.pos[:, 0, :2]
         if name == "joint_conditioning":
             return self._joint_conditioning(state, towards)
+        if name == "push":
+            return self._push(state, towards)
         angle = torch.atan2(towards[:, 1], towards[:, 0])
         speed = torch.full_like(angle, self.target_speed)
         return heading_speed_targets(
             state, heading=angle, direction=rotations.direction_xy(angle), speed=speed
         )
+
+    def _push(self, state: BodyState, towards: Tensor) -> Targets:
+        facing = rotations.heading(state.rot[:, 0])
+        bearing = rotations.wrap_angle(torch.atan2(towards[:, 1], towards[:, 0]) - facing)
+        upright = self._tilt_cosine(state) > _TILTS
+        near = upright & (towards.norm(dim=-1) < _PUSH_FROM)
+        ahead = towards / towards.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+        left = torch.stack((-ahead[:, 1], ahead[:, 0]), dim=-1)
+        way = towards + _PASS_BESIDE * left
+        angle = torch.where(upright, torch.atan2(way[:, 1], way[:, 0]), facing)
+        targets = heading_speed_targets(
+            state,
+            heading=angle,
+            direction=rotations.direction_xy(angle),
+            speed=torch.where(near, _PASS_SPEED, _APPROACH_SPEED) * upright,
+        )
+        hand, pushed = self.humanoid.right_hand, state.object_pos[:, 0, :2] + _PUSH_BEYOND * ahead
+        targets.pos[:, :, hand, :2] = pushed.unsqueeze(1)
+        targets.pos[:, :, hand, 2] = _PUSH_HEIGHT
+        targets.pos_visible[:, :, hand] = (near & (bearing.abs() < _PUSH_BEARING)).unsqueeze(-1)
+        return targets
 
     def _joint_conditioning(self, state: BodyState, towards: Tensor) -> Targets:
         root, head = 0, self.humanoid.head
