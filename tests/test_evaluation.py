@@ -254,7 +254,7 @@ def choice_of(*options: str) -> Choice:
 
 LEAST = {
     "direction": 0.9,
-    "long_jump": 0.82,
+    "long_jump": 0.85,
     "path_following": 0.85,
     "reach": 0.88,
     "steering": 0.9,

@@ -90,7 +90,7 @@ def test_the_numbers_are_those_of_evaluate(tmp_path):
     common = ["--episodes", "2", "--seed", "3"]
     results.main([*common, "--tokens", "strike", "--json", str(mine), "--write", str(readme)])
     (found,) = json.loads(mine.read_text())["tokens"]
-    bare = ["--token", "none"]
+    bare = ["--token", "none", "--prompt", load("strike").metadata.prompt]
     for key, options in (("paper", []), ("training", ["--termination"]), ("without", bare)):
         theirs = tmp_path / f"{key}.json"
         evaluate.main(["--env", "TTStrike-v0", *common, *options, "--json", str(theirs)])

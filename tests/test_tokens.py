@@ -159,7 +159,8 @@ def test_tokens_need_no_stable_baselines():
 def test_a_shipped_token_fits_the_shipped_model(name):
     encoder = load_token(name)
     assert encoder.metadata is not None
-    assert encoder.metadata.task == name
+    task, prompt = encoder.metadata.task, encoder.metadata.prompt
+    assert name == (f"{task}_alone" if prompt is None else task)
 
 
 # ---- the library --------------------------------------------------------------------------------
