@@ -20,7 +20,7 @@ from tt_gym.bfm.prompts import (
 )
 
 NUM_ENVS = 6
-DIRECTION, STRIKE = "TTDirection-v0", "TTStrike-v0"
+DIRECTION, STEERING, STRIKE = "TTDirection-v0", "TTSteering-v0", "TTStrike-v0"
 
 
 def make(bfm, prompt=None, env_id=DIRECTION, num_envs=NUM_ENVS, **settings):
@@ -50,15 +50,16 @@ def env(bfm):
 def test_a_heading_and_speed_equal_the_tasks_own_prompt(bfm):
     # asked to stand, the task's own keeps the heading
     walking = {"stop_probability": 0.0, "prompt_pace": 1.0}
-    env = make(bfm, **walking)
+    env = make(bfm, env_id=STEERING, **walking)
     env.reset(seed=0)
     goal = env.goal
-    same = HeadingSpeed(heading=goal["angle"], speed=goal["speed"])
+    same = HeadingSpeed(heading=goal["facing"], speed=goal["speed"], direction=goal["angle"])
     ours, tasks = (prompt.targets(moment_of(env)) for prompt in (same, TaskPrompt("heading_speed")))
     torch.testing.assert_close(ours.velocity, tasks.velocity)
-    assert torch.equal(ours.heading, tasks.heading)
-    a, b = (make(bfm, prompt, **walking) for prompt in ("heading_speed", same))
-    assert torch.equal(run(a, 5).pos, run(b, 5).pos)
+    torch.testing.assert_close(ours.heading.cos(), tasks.heading.cos())
+    torch.testing.assert_close(ours.heading.sin(), tasks.heading.sin())
+    a, b = (make(bfm, prompt, env_id=STEERING, **walking) for prompt in ("heading_speed", same))
+    torch.testing.assert_close(run(a, 5).pos, run(b, 5).pos, atol=1e-4, rtol=0)
 
 
 def test_rows_differ_by_environment(bfm):
