@@ -817,7 +817,7 @@ def test_a_faint_token_leaves_the_shipped_model_as_it_is(prompt):
     still = np.zeros(env.action_space.shape, np.float32)
     for _ in range(45):
         env.step(still)
-    seen = env.unwrapped._model_inputs(env.unwrapped.simulator.state)
+    seen = env.unwrapped.model_inputs(env.unwrapped.simulator.state)
     model, action = env.unwrapped.bfm, torch.from_numpy(random_actions(env, 1)[0])
     alone = model(seen.state, seen.goals)
 

@@ -17,14 +17,14 @@ from torch import Tensor
 from tt_gym import rotations
 from tt_gym.bfm.maskedmimic import MaskedMimic
 from tt_gym.bfm.pretrained_model import SHIPPED, load_bfm, save_bfm
-from tt_gym.bfm.targets import TARGET_STEPS, TEXT
+from tt_gym.bfm.targets import TARGET_STEPS, TARGETS, TEXT
 from tt_gym.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions import ClipError, MotionLibrary, shipped_clip
 from tt_gym.motions.locomotion import random_locomotion
 from tt_gym.motions.playback import RenderError
 from tt_gym.motions.reaching import random_reaches, reaches_around
-from tt_gym.pretraining import distill, following, report, tracker
+from tt_gym.pretraining import distill, following, old_tokens, report, sift, tracker
 from tt_gym.pretraining.average import average
 from tt_gym.pretraining.average import main as main_of_average
 from tt_gym.pretraining.clip_facts import aligned_poses, settled, stride_velocity
@@ -581,6 +581,51 @@ def test_words_can_be_taught_to_a_model_that_stays_what_it_is(tiny_tracker, libr
         distill.Distiller(teachers, library, tmp_path, seed=0, words_only=True)
 
 
+@pytest.mark.usefixtures("tiny_rounds")
+def test_old_tokens_are_answered_as_the_shipped_model_answers_them(
+    tiny_tracker, library, tmp_path, monkeypatch
+):
+    shipped = load_bfm(None)
+    monkeypatch.setattr(old_tokens, "NUM_ENVS", 4)
+    monkeypatch.setattr(distill, "OLD_TOKENS_FIRST", 3)
+
+    def build(init: Path | None) -> distill.Distiller:
+        named = {"old_tokens": ("direction", "long_jump", "strike_alone"), "init": init}
+        return distill.Distiller(
+            taught_by(tiny_tracker, library), library, tmp_path, seed=0, **named
+        )
+
+    def answer(model: MaskedMimic, rows: dict[str, Tensor]) -> Tensor:
+        goals = {TARGETS: (rows["targets"], rows["visible"]), TEXT: (rows["words"], rows["told"])}
+        with torch.no_grad():
+            return model(rows["state"], goals, model.task_token(rows["action"]))
+
+    run = build(Path(SHIPPED))
+    with torch.no_grad():
+        run.average.decoder[-1].bias += 0.1  # the student acts, the shipped model says what is due
+    run.old_buffer.extend(run.old_tokens.gather(run.average, 10) for _ in range(3))
+    shown = [(rows["visible"].any(), rows["told"].any()) for rows in run.old_buffer]
+    assert shown == [(True, False), (True, False), (False, False)]  # no jump after 10 steps
+    for rows in run.old_buffer:
+        assert len(rows["label"]) == 4 * 10
+        torch.testing.assert_close(answer(shipped, rows), rows["label"], atol=1e-4, rtol=0)
+        assert (rows["action"].abs() <= 1).all() and rows["action"].std() > 0.05
+    first = run.old_token_loss()
+    assert first < 1e-6  # the model itself is still the shipped one
+    with torch.no_grad():
+        run.model.decoder[-1].bias += 0.1
+    assert float(run.old_token_loss()) == pytest.approx(distill.OLD_TOKENS_WEIGHT * 0.01, rel=0.01)
+    run.run(0.3)
+    assert len(run.old_buffer) >= 3
+    other = average([shipped], [1.0])
+    other.token_basis += 0.1
+    save_bfm(other, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="needs a student with the shipped model's token_basis"):
+        build(tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="old_tokens needs init"):
+        build(None)
+
+
 def test_every_clip_has_its_teacher(tiny_tracker):
     one, other = load_tracker(tiny_tracker), load_tracker(tiny_tracker)
     other.net[-1].bias += 0.25
@@ -596,6 +641,7 @@ def test_every_clip_has_its_teacher(tiny_tracker):
     ("command", "options", "message"),
     [
         (distill, "--expert tracker.safetensors", "--expert needs a tracker and at least one"),
+        (distill, "--old-tokens reach", "--old-tokens needs --init"),
         (distill, "--minutes -1", "--minutes: must be a number above 0, got -1"),
         (tracker, "--steps 0", "--steps: must be a number above 0, got 0"),
         (tracker, "--sigma nan", "--sigma: must be a number above 0, got nan"),
@@ -984,6 +1030,25 @@ def test_an_unknown_clip_or_kind_of_file_is_named(tmp_path):
 
 
 # ---- means of weights ---------------------------------------------------------------------------
+
+
+def test_clips_that_the_tracker_follows_are_kept(tmp_path, capsys):
+    options = ["--tracker", "checkpoints/tracker.safetensors", "--out", str(tmp_path / "kept")]
+    sift.main([*options, "--clips", "idle", "walk*1.05", "run*2", "--windows", "4"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "idle",
+        "walk_x1.05",
+        "run_x2",
+        lines[-1].split()[0],
+    ]
+    assert ["left out" in line for line in lines[:3]] == [False, False, True]
+    kept = load_clips([str(tmp_path / "kept")])
+    assert [clip.name for clip in kept] == ["idle", "walk_x1.05"]
+    assert torch.equal(kept[0].joint_rot, shipped_clip("idle").joint_rot)
+    with pytest.raises(SystemExit):
+        sift.main([*options, "--clips", "idle", "--least", "1.1"])
+    assert "must be from 0 to 1, got 1.1" in capsys.readouterr().err
 
 
 def test_the_mean_of_two_models_lies_between_them(other_bfm, bfm, tmp_path, capsys):

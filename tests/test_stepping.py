@@ -115,8 +115,24 @@ def test_the_same_seed_makes_the_same_clips(tmp_path, capsys):
     assert torch.equal(library.asked[:120], clips[0].asked)
 
 
+def test_without_turns_the_facing_stays(tmp_path):
+    main(["--out", str(tmp_path), "--count", "2", "--duration-s", "6", "--turns", "0"])
+    for index in range(2):
+        clip = load_clip(tmp_path / f"aside_0_{index}.npz")
+        facing = rotations.heading(clip.joint_rot[:, 0])
+        assert float(facing.max() - facing.min()) < 0.02
+        assert len(clip.asked[:, 2].unique()) > 1  # it goes elsewhere all the same
+
+
 @pytest.mark.parametrize("bad", [["--count", "0"], ["--duration-s", "-1"]])
 def test_nothing_to_make_is_refused(bad, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--out", str(tmp_path), *bad])
     assert "must be positive" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("turns", ["-0.1", "1.5", "nan"])
+def test_turns_must_be_a_share(turns, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--out", str(tmp_path), "--turns", turns])
+    assert "turns must be from 0 to 1" in capsys.readouterr().err

@@ -36,6 +36,14 @@ def count(text: str) -> int:
     return int(value)
 
 
+def share(text: str) -> float:
+    """A number from 0 to 1, as an argparse type."""
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, got {text}")
+    return value
+
+
 def quoted(setting: str) -> str:
     """``KEY:VALUE`` as rl-zoo3 reads it: a value that is no Python becomes a text.
 

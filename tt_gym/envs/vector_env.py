@@ -307,7 +307,7 @@ class TaskTokenVectorEnv(VectorEnv):
             self.inputs.remember(state, raw_action(self.bfm, actions))
             return actions * joint_scale(self.bfm)
         with torch.no_grad():
-            seen = self._model_inputs(state)
+            seen = self.model_inputs(state)
             token = self.bfm.task_token(actions) if self.control == "token" else None
             latent = self.bfm.latent(seen.state, seen.goals, token)
             action = self.bfm.decode(seen.decoder_input, latent)
@@ -323,8 +323,8 @@ class TaskTokenVectorEnv(VectorEnv):
         known = ", ".join(self.task.prompts) or "none"
         return f"unknown prompt {name!r} for task {type(self.task).__name__}; known: {known}"
 
-    def _model_inputs(self, state: BodyState) -> ModelInputs:
-        """With the prompt, if there is one."""
+    def model_inputs(self, state: BodyState) -> ModelInputs:
+        """What the frozen model sees of a state, with the prompt, if there is one."""
         targets = None
         if self.own_prompt is not None:
             moment = Moment(state, self.steps, self.humanoid, self._task_prompt)
@@ -343,7 +343,7 @@ class TaskTokenVectorEnv(VectorEnv):
             "state": self.bfm.normalize(STATE, self.inputs.observe_state(state)),
         }
         if self._model_entries:
-            seen = self._model_inputs(state)
+            seen = self.model_inputs(state)
             observations |= pack(self.bfm, seen, list(self._model_entries))
         return {name: value.numpy() for name, value in observations.items()}
 

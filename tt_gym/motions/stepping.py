@@ -1,6 +1,7 @@
 """Made steps: walk any way while facing any other, turn on the spot, stop.
 
     python -m tt_gym.motions.stepping --out stepping/ --count 12 --seed 0
+    python -m tt_gym.motions.stepping --out aside/ --count 12 --seed 0 --turns 0
 
 Nobody was recorded walking sideways or backward here. The pelvis glides along a course of velocity
 and facing, feet are put down where they halve the way that the pelvis makes above them, and the
@@ -35,7 +36,8 @@ _SWAY, _LEG = 0.03, 0.815  # m towards the standing foot; m from hip to ankle at
 _STILL = 1e-3  # m/s, and rad/s: slower is standing
 _ACCELERATION, _TURN_RATE = 1.5, math.radians(90.0)  # m/s^2, rad/s
 _SEGMENT_S, _SPEED = (2.0, 5.0), (0.3, TOP_SPEED)
-_STOP_SHARE, _AHEAD_SHARE, _TURN_SHARE = 0.2, 0.2, 0.6
+_STOP_SHARE, _AHEAD_SHARE = 0.2, 0.2
+TURN_SHARE = 0.6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +55,13 @@ class Course:
     asked: Tensor
 
 
-def random_course(duration_s: float, generator: torch.Generator) -> Course:
-    """A new facing, direction and speed every few seconds, with bounded accelerations."""
+def random_course(
+    duration_s: float, generator: torch.Generator, *, turns: float = TURN_SHARE
+) -> Course:
+    """A new direction and speed every few seconds, with bounded accelerations.
+
+    A new facing comes with a share ``turns`` of them.
+    """
     uniform = functools.partial(making.uniform, generator)
     velocity, facing = torch.zeros(2, dtype=torch.float64), 0.0
     goal, speed, way = 0.0, 0.0, 0.0
@@ -63,7 +70,7 @@ def random_course(duration_s: float, generator: torch.Generator) -> Course:
         if frame >= until:
             until = frame + round(uniform(*_SEGMENT_S) * FPS)
             speed = 0.0 if uniform(0.0, 1.0) < _STOP_SHARE else uniform(*_SPEED)
-            goal = facing + (uniform(-math.pi, math.pi) if uniform(0.0, 1.0) < _TURN_SHARE else 0.0)
+            goal = facing + (uniform(-math.pi, math.pi) if uniform(0.0, 1.0) < turns else 0.0)
             ahead = uniform(0.0, 1.0) < _AHEAD_SHARE
             way = goal + (0.0 if ahead else uniform(-math.pi, math.pi))
         wanted = speed * rotations.direction_xy(torch.tensor(way, dtype=torch.float64))
@@ -184,16 +191,21 @@ def _smooth(values: Tensor, frames: int = 15) -> Tensor:
     return padded.unfold(0, frames, 1).mean(dim=-1)
 
 
-def random_steps(*, count: int, duration_s: float = 12.0, seed: int = 0) -> list[Clip]:
-    """Clips ``stepping_SEED_0`` ... along random courses.
+def random_steps(
+    *, count: int, duration_s: float = 12.0, seed: int = 0, turns: float = TURN_SHARE
+) -> list[Clip]:
+    """Clips ``stepping_SEED_0`` ... along random courses (``aside_...`` where none turns).
 
     Raises:
-        ValueError: ``count`` or ``duration_s`` is not positive.
+        ValueError: ``count`` or ``duration_s`` is not positive, or ``turns`` not from 0 to 1.
     """
     making.check_positive(count, duration_s)
+    if not 0.0 <= turns <= 1.0:
+        raise ValueError(f"turns must be from 0 to 1, got {turns}")
+    name = "stepping" if turns else "aside"
     generator = torch.Generator().manual_seed(seed)
     return [
-        stepping(random_course(duration_s, generator), name=f"stepping_{seed}_{index}")
+        stepping(random_course(duration_s, generator, turns=turns), name=f"{name}_{seed}_{index}")
         for index in range(count)
     ]
 
@@ -202,8 +214,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     making.add_arguments(parser, count=12, duration_s=12.0)
+    parser.add_argument(
+        "--turns", type=float, default=TURN_SHARE, help="share of new courses with a new facing"
+    )
     options = parser.parse_args(arguments)
-    given = {"count": options.count, "duration_s": options.duration_s, "seed": options.seed}
+    given = {name: getattr(options, name) for name in ("count", "duration_s", "seed", "turns")}
     making.make_and_write(parser, options.out, functools.partial(random_steps, **given))
 
 

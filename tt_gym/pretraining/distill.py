@@ -13,6 +13,7 @@ import copy
 import dataclasses
 import time
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from tt_gym.command_line import one_line_errors, positive
 from tt_gym.motions.library import MotionLibrary
 from tt_gym.pretraining.distill_env import PROMPT_MODES, DistillEnv
 from tt_gym.pretraining.objective import Posterior, kl_divergence, robust_square
+from tt_gym.pretraining.old_tokens import OldTokens
 from tt_gym.pretraining.teachers import Teachers, add_expert_option, experts_of, load_teachers
 from tt_gym.pretraining.weights import first_axes, load_all_it_has
 from tt_gym.simulation import SIMULATORS, build_simulator
@@ -64,6 +66,8 @@ KL_WEIGHT = 1e-4
 POSTERIOR_WEIGHT = 0.5
 TASK_TOKEN_SHARE = 0.4  # of the updates: a task token near zero then changes nothing later on
 TASK_TOKEN_NOISE = 0.12  # largest standard deviation of its action; exploration is of that size
+OLD_TOKENS_BATCH, OLD_TOKENS_WEIGHT = 384, 2.0
+OLD_TOKENS_ROUNDS, OLD_TOKENS_FIRST = 120, 60  # kept; gathered before the first update
 WORDS_NOISE = 0.015  # per entry of an embedding, whose length is 1
 SAVE_EVERY = 10
 LOW_PRECISION_UNTIL = 0.85  # of the training time; bfloat16 nearly doubles the update's speed
@@ -79,12 +83,13 @@ class Distiller:
         seed: of everything random.
         init: model file to start from; the student acts by itself from the first round then.
         words_only: train the encoder of words alone; the model of ``init`` stays what it is.
+        old_tokens: shipped tokens that shall stay useful; ``init`` has the shipped model's axes.
         learning_rate: for the first half of the training time.
         simulator: one of :data:`tt_gym.simulation.SIMULATORS`.
 
     Raises:
         CheckpointError: ``init`` cannot be loaded or has other sizes.
-        ValueError: ``words_only`` without ``init``.
+        ValueError: ``words_only`` or ``old_tokens`` without ``init``, or an unknown token.
     """
 
     def __init__(
@@ -96,11 +101,14 @@ class Distiller:
         seed: int,
         init: Path | None = None,
         words_only: bool = False,
+        old_tokens: Sequence[str] = (),
         learning_rate: float = LEARNING_RATE,
         simulator: str = "mujoco_cpu",
     ) -> None:
         if words_only and init is None:
             raise ValueError("words_only needs init, a model whose other parts stay as they are")
+        if old_tokens and init is None:
+            raise ValueError("old_tokens needs init, a model with the axes of the shipped one")
         torch.manual_seed(seed)
         self.words_only = words_only
         self.teachers, self.run_dir = teachers, run_dir
@@ -117,6 +125,7 @@ class Distiller:
         if init is not None:
             load_all_it_has(self.model, load_bfm(init), init)
             self.expert_rounds, self.fitted = 0, True
+        self.old_tokens = OldTokens(old_tokens, self.model, seed=seed) if old_tokens else None
         sizes = {item.name: item for item in config.token_types}
         self.posterior = Posterior(
             self.humanoid, sizes["state"].width, sizes[TARGETS].count, config.latent_size
@@ -129,6 +138,7 @@ class Distiller:
         self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate)
         self.learning_rate = learning_rate
         self.buffer: deque[Samples] = deque(maxlen=ROUNDS_KEPT)
+        self.old_buffer: deque[Samples] = deque(maxlen=OLD_TOKENS_ROUNDS)
         self.survived: dict[str, deque[int]] = defaultdict(lambda: deque(maxlen=200))
         self.round, self.trained_s = 0, 0.0
         self.checkpoint = run_dir / "checkpoint.safetensors"
@@ -235,6 +245,16 @@ class Distiller:
             "kl": KL_WEIGHT * kl_divergence(shift, posterior_logvar, logvar).mean(),
         }
 
+    def old_token_loss(self) -> Tensor:
+        """How far the model is, beside tokens of the shipped one, from what that would do."""
+        samples = self.old_buffer[int(torch.randint(len(self.old_buffer), ()))]
+        pick = torch.randint(len(samples["label"]), (OLD_TOKENS_BATCH,))
+        row = {key: value[pick] for key, value in samples.items()}
+        goals = {TARGETS: (row["targets"], row["visible"]), TEXT: (row["words"], row["told"])}
+        token = self.average.task_token(row["action"])
+        error = self.model(row["state"], goals, token) - row["label"]
+        return OLD_TOKENS_WEIGHT * robust_square(error).mean()
+
     def update(self, *, low_precision: bool) -> dict[str, float]:
         """A few gradient steps, the newest round more often than the others."""
         terms: dict[str, Tensor] = {}
@@ -245,6 +265,8 @@ class Distiller:
             pick = torch.randint(len(samples["label"]), (BATCH_SIZE,))
             with torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
                 terms = self.loss({key: value[pick] for key, value in samples.items()})
+                if self.old_buffer:
+                    terms["old_tokens"] = self.old_token_loss()
                 total = torch.stack(list(terms.values())).sum()
             self.optimizer.zero_grad()
             total.backward()
@@ -273,6 +295,9 @@ class Distiller:
                 decay = min(1.0, 2.0 - 2.0 * fraction)
                 group["lr"] = self.learning_rate * (0.02 + 0.98 * decay)
             self.buffer.append(self.gather())
+            if self.old_tokens is not None:
+                for _ in range(1 if self.old_buffer else OLD_TOKENS_FIRST):
+                    self.old_buffer.append(self.old_tokens.gather(self.average, STEPS_PER_ROUND))
             if not self.fitted:
                 for model in (self.model, self.average):
                     model.normalizers["state"].fit(self.buffer[0]["state"])  # type: ignore[operator]
@@ -380,11 +405,20 @@ def main() -> None:
     parser.add_argument(
         "--words-only", action="store_true", help="train only the encoder of words of --init"
     )
+    parser.add_argument(
+        "--old-tokens",
+        nargs="+",
+        default=[],
+        metavar="TOKEN",
+        help="shipped tokens that the new model, with --init, shall answer as the shipped one does",
+    )
     parser.add_argument("--learning-rate", type=positive, default=LEARNING_RATE)
     parser.add_argument("--simulator", choices=SIMULATORS, default=SIMULATORS[0])
     args = parser.parse_args()
     if args.words_only and args.init is None:
         parser.error("--words-only needs --init")
+    if args.old_tokens and args.init is None:
+        parser.error("--old-tokens needs --init")
     experts = experts_of(parser, args.expert)
     with one_line_errors("distill"):
         teachers, library = load_teachers([(args.tracker, args.clips), *experts])
@@ -395,6 +429,7 @@ def main() -> None:
             seed=args.seed,
             init=args.init,
             words_only=args.words_only,
+            old_tokens=args.old_tokens,
             learning_rate=args.learning_rate,
             simulator=args.simulator,
         )

@@ -28,7 +28,7 @@ PROMPT_MODES = ("full", "heading_speed", "root", "sparse", "nothing", "led", "te
 clip leads a body, or what is done in words."""
 ACTIONS = ("jump", "kick", "punch", "cmu_jumps", "actions")
 """Clips whose names begin so are followed only with words or parts of their poses shown."""
-_MODE_WEIGHTS = (0.42, 0.24, 0.05, 0.08, 0.11, 0.0, 0.10)
+_MODE_WEIGHTS = (0.36, 0.30, 0.05, 0.08, 0.11, 0.0, 0.10)
 _TOLD_SHARE = 0.35  # of the prompts on recorded clips that are no plain walk or stand, in words
 _WORDS_BESIDE, _HEADING_BESIDE = 0.2, 0.4  # chance of words beside heading and speed; a heading
 _SPEED_BESIDE = 0.6  # chance of a speed beside heading and words
