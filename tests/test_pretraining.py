@@ -758,6 +758,9 @@ def test_a_reference_that_need_not_be_on_time_waits_and_hurries(mode):
     assert paced(walk, mode, off=3) == [2] * 32
     assert paced(walk, mode, off=3, calls=5) == [0] * 32
     assert paced(walk, mode, off=-2) == [-1] * 32
+    for off in (8, -8):  # now and then it looks further
+        assert paced(walk, mode, off=off, age=20) == [0] * 32
+        assert paced(walk, mode, off=off, age=4) != [0] * 32
     # waits every fourth step, goes ahead every second
     assert paced(walk, mode, off=3, age=2) == [3] * 32
     assert paced(walk, mode, off=-2, age=2) == [-1] * 32

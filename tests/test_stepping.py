@@ -102,6 +102,19 @@ def test_courses_are_bounded_and_say_what_they_are_on_their_way_to():
     assert float((off_path > math.radians(90.0)).double().mean()) > 0.2
 
 
+def test_a_steady_course_changes_once():
+    facings = []
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        course = random_course(9.0, generator, turns=1.0, steady=True)
+        changed = (course.asked.diff(dim=0) != 0).any(dim=-1).nonzero().flatten() + 1
+        assert changed.tolist() == [FPS]
+        assert float(course.asked[-1, 1]) >= 0.3
+        facings.append(float(course.asked[-1, 0]))
+    assert max(map(abs, facings)) < math.radians(100.0)
+    assert min(facings) < -0.5 and max(facings) > 0.5
+
+
 def test_the_same_seed_makes_the_same_clips(tmp_path, capsys):
     main(["--out", str(tmp_path), "--count", "2", "--duration-s", "4", "--seed", "5"])
     assert "2 clips, 8 s" in capsys.readouterr().out

@@ -1,7 +1,9 @@
 """Made steps: walk any way while facing any other, turn on the spot, stop.
 
     python -m tt_gym.motions.stepping --out stepping/ --count 12 --seed 0
-    python -m tt_gym.motions.stepping --out aside/ --count 12 --seed 0 --turns 0
+    python -m tt_gym.motions.stepping --out aside/ --count 12 --turns 0 --steady
+
+Courses with many changes teach changing alone: who learns to step needs steady ones too.
 
 Nobody was recorded walking sideways or backward here. The pelvis glides along a course of velocity
 and facing, feet are put down where they halve the way that the pelvis makes above them, and the
@@ -38,6 +40,7 @@ _ACCELERATION, _TURN_RATE = 1.5, math.radians(90.0)  # m/s^2, rad/s
 _SEGMENT_S, _SPEED = (2.0, 5.0), (0.3, TOP_SPEED)
 _STOP_SHARE, _AHEAD_SHARE = 0.2, 0.2
 TURN_SHARE = 0.6
+_STEADY_TURN = math.radians(100.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,21 +59,30 @@ class Course:
 
 
 def random_course(
-    duration_s: float, generator: torch.Generator, *, turns: float = TURN_SHARE
+    duration_s: float,
+    generator: torch.Generator,
+    *,
+    turns: float = TURN_SHARE,
+    steady: bool = False,
 ) -> Course:
     """A new direction and speed every few seconds, with bounded accelerations.
 
-    A new facing comes with a share ``turns`` of them.
+    Args:
+        duration_s: s.
+        generator: of everything random.
+        turns: share of changes that come with a new facing.
+        steady: one change, a second after the beginning, that turns by at most 100 degrees.
     """
+    stop_share, most_turn = (0.0, _STEADY_TURN) if steady else (_STOP_SHARE, math.pi)
     uniform = functools.partial(making.uniform, generator)
     velocity, facing = torch.zeros(2, dtype=torch.float64), 0.0
     goal, speed, way = 0.0, 0.0, 0.0
     rows, until = [], FPS
     for frame in range(round(duration_s * FPS)):
         if frame >= until:
-            until = frame + round(uniform(*_SEGMENT_S) * FPS)
-            speed = 0.0 if uniform(0.0, 1.0) < _STOP_SHARE else uniform(*_SPEED)
-            goal = facing + (uniform(-math.pi, math.pi) if uniform(0.0, 1.0) < turns else 0.0)
+            until = frame + round((duration_s if steady else uniform(*_SEGMENT_S)) * FPS)
+            speed = 0.0 if uniform(0.0, 1.0) < stop_share else uniform(*_SPEED)
+            goal = facing + (uniform(-most_turn, most_turn) if uniform(0.0, 1.0) < turns else 0.0)
             ahead = uniform(0.0, 1.0) < _AHEAD_SHARE
             way = goal + (0.0 if ahead else uniform(-math.pi, math.pi))
         wanted = speed * rotations.direction_xy(torch.tensor(way, dtype=torch.float64))
@@ -192,7 +204,12 @@ def _smooth(values: Tensor, frames: int = 15) -> Tensor:
 
 
 def random_steps(
-    *, count: int, duration_s: float = 12.0, seed: int = 0, turns: float = TURN_SHARE
+    *,
+    count: int,
+    duration_s: float = 12.0,
+    seed: int = 0,
+    turns: float = TURN_SHARE,
+    steady: bool = False,
 ) -> list[Clip]:
     """Clips ``stepping_SEED_0`` ... along random courses (``aside_...`` where none turns).
 
@@ -204,10 +221,10 @@ def random_steps(
         raise ValueError(f"turns must be from 0 to 1, got {turns}")
     name = "stepping" if turns else "aside"
     generator = torch.Generator().manual_seed(seed)
-    return [
-        stepping(random_course(duration_s, generator, turns=turns), name=f"{name}_{seed}_{index}")
-        for index in range(count)
-    ]
+    courses = (
+        random_course(duration_s, generator, turns=turns, steady=steady) for _ in range(count)
+    )
+    return [stepping(course, name=f"{name}_{seed}_{index}") for index, course in enumerate(courses)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -217,8 +234,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--turns", type=float, default=TURN_SHARE, help="share of new courses with a new facing"
     )
+    parser.add_argument("--steady", action="store_true", help="one course for each clip")
     options = parser.parse_args(arguments)
-    given = {name: getattr(options, name) for name in ("count", "duration_s", "seed", "turns")}
+    names = ("count", "duration_s", "seed", "turns", "steady")
+    given = {name: getattr(options, name) for name in names}
     making.make_and_write(parser, options.out, functools.partial(random_steps, **given))
 
 

@@ -40,6 +40,7 @@ _SWITCH_MARGIN = 45  # frames left in the new clip
 _VELOCITY_WEIGHT = 0.1  # s, of the difference of velocities beside that of positions
 _TIMELESS = ("heading_speed", "nothing", "text")  # modes whose goals say neither when nor where
 _PACE_STEPS = 2  # the reference goes ahead by one more frame at most that often
+_SEARCH_STEPS, _SEARCH_FRAMES = 10, 10  # where nothing new comes, by up to that many that often
 _PACE_MARGIN = 1.02  # how much more alike another frame must be
 _LATE, _MOST_WAITING = 0.06, 20  # m that a foot is behind a led clip's; steps it is waited for
 _LAST_STEP = (15, 20)  # frames on the clip stands: waited for before, nobody would begin to turn
@@ -191,17 +192,30 @@ class DistillEnv(TrackingEnv):
         it learns the average of all phases. Made clips are not waited for while something new is
         asked: standing is like the beginning of every walk.
         """
-        free = torch.isin(self.mode, self._timeless) & (self.age % _PACE_STEPS == 0)
+        free = torch.isin(self.mode, self._timeless) & (self.frame > 0)
         index = self.library.frame_index(self.clip_ids, self.frame)
-        free &= self._settled[index] | ~self._made[index]
-        ids = (free & (self.frame > 0)).nonzero().flatten()
+        settled, made = self._settled[index], self._made[index]
+        near = free & (settled | ~made) & (self.age % _PACE_STEPS == 0)
+        offsets = torch.tensor([0, 1, -1])
+        # waiting half as often as going ahead, so that nobody stands still for good
+        waits = self.age % (2 * _PACE_STEPS) == 0
+        self._go_to_most_alike(near, offsets, waits.unsqueeze(1) | (offsets >= 0))
+        far = free & settled & (self.age % _SEARCH_STEPS == 0)
+        offsets = torch.arange(-_SEARCH_FRAMES, _SEARCH_FRAMES + 1)
+        frames = self.frame.unsqueeze(1) + offsets
+        within = (frames >= 0) & (frames < self.library.lengths[self.clip_ids].unsqueeze(1))
+        index = self.library.frame_index(self.clip_ids.unsqueeze(1), frames.clamp(min=0))
+        self._go_to_most_alike(far, offsets, within & self._settled[index])
+
+    def _go_to_most_alike(self, chosen: Tensor, offsets: Tensor, allowed: Tensor) -> None:
+        """Move the reference of the chosen (N,) by that of ``offsets`` (C,) of the likest pose."""
+        ids = chosen.nonzero().flatten()
         if len(ids) == 0:
             return
-        frames = self.frame[ids].unsqueeze(1) + torch.tensor([0, 1, -1])
+        frames = self.frame[ids].unsqueeze(1) + offsets
         _, difference = self._unlikeness(ids, self.clip_ids[ids].unsqueeze(1), frames)
-        difference[:, 1:] *= _PACE_MARGIN
-        # waiting half as often as going ahead, so that nobody stands still for good
-        difference[self.age[ids] % (2 * _PACE_STEPS) != 0, 2] = torch.inf
+        difference = torch.where(offsets == 0, difference, _PACE_MARGIN * difference)
+        difference[~allowed[ids]] = torch.inf
         self.frame[ids] = frames[torch.arange(len(ids)), difference.argmin(dim=1)]
 
     def wait_for_feet(self) -> None:
