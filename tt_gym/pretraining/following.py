@@ -14,6 +14,7 @@ from tt_gym.bfm.tokens import observe_state
 from tt_gym.humanoids import DEEPMIMIC
 from tt_gym.motions.library import MotionLibrary
 from tt_gym.pretraining.distill_env import DistillEnv
+from tt_gym.pretraining.hard_windows import kind
 from tt_gym.pretraining.teachers import Teachers
 from tt_gym.pretraining.tracking_env import TrackingEnv
 from tt_gym.simulation import MujocoCpu
@@ -27,7 +28,7 @@ ALL, GROUNDED = "all", "all but acrobatics"
 """Keys of the figures over clips."""
 
 Tracking = dict[str, tuple[float, float]]
-"""Per clip: share of windows tracked to the end, mean body error in mm."""
+"""Per kind of clip: share of windows tracked to the end, mean body error in mm."""
 
 
 def track(env: TrackingEnv, act: Callable[[], Tensor], *, seed: int) -> Tracking:
@@ -41,8 +42,9 @@ def track(env: TrackingEnv, act: Callable[[], Tensor], *, seed: int) -> Tracking
         seed: of clips and start frames.
 
     Returns:
-        Per clip, under :data:`ALL` and, where it is something else, under :data:`GROUNDED`: success
-        rate and error (mm) while tracked.
+        Per kind of clip (:func:`~tt_gym.pretraining.hard_windows.kind`), under :data:`ALL` and,
+        where it is something else, under :data:`GROUNDED`: success rate and error (mm) while
+        tracked.
     """
     env.generator.manual_seed(seed)
     env.mining = False
@@ -59,20 +61,19 @@ def track(env: TrackingEnv, act: Callable[[], Tensor], *, seed: int) -> Tracking
         running &= ~(failed | over)
         if not running.any():
             break
-    error_mm = 1000.0 * total / count.clamp(min=1.0)
-    result, grounded = {}, torch.ones_like(alive)
-    for index, name in enumerate(env.library.names):
-        rows = env.clip_ids == index
-        if rows.any():
-            result[name] = (float(alive[rows].float().mean()), float(error_mm[rows].mean()))
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in ACROBATICS):
-            grounded &= ~rows
-    kinds = {ALL: torch.ones_like(alive)}
+    names = env.library.names
+    acrobatic = [any(fnmatch.fnmatchcase(name, like) for like in ACROBATICS) for name in names]
+    grounded = ~torch.tensor(acrobatic)[env.clip_ids]
+    of_kind = [kind(name) for name in names]
+    of_window = torch.tensor([of_kind.index(name) for name in of_kind])[env.clip_ids]
+    rows_of = {of_kind[index]: of_window == index for index in of_window.unique().tolist()}
+    rows_of[ALL] = torch.ones_like(alive)
     if bool(grounded.any()) and not bool(grounded.all()):
-        kinds[GROUNDED] = grounded
-    for kind, rows in kinds.items():
-        mean_error = float(1000.0 * total[rows].sum() / count[rows].sum())
-        result[kind] = (float(alive[rows].float().mean()), mean_error)
+        rows_of[GROUNDED] = grounded
+    result = {}
+    for name, rows in rows_of.items():
+        error_mm = float(1000.0 * total[rows].sum() / count[rows].sum().clamp(min=1.0))
+        result[name] = (float(alive[rows].float().mean()), error_mm)
     return result
 
 
@@ -105,9 +106,9 @@ def report_full_prompt(
 def over_clips(who: str, followed: Tracking, which: str = "") -> dict[str, float]:
     """Figures over clips by the names under which they are written."""
     figures = {}
-    for kind, ending in ((ALL, ""), (GROUNDED, "_without_acrobatics")):
-        if kind in followed:
-            success, error_mm = followed[kind]
+    for which_clips, ending in ((ALL, ""), (GROUNDED, "_without_acrobatics")):
+        if which_clips in followed:
+            success, error_mm = followed[which_clips]
             figures[f"{who}_success{which}{ending}"] = success
             figures[f"{who}_error_mm{which}{ending}"] = error_mm
     return figures

@@ -15,7 +15,7 @@ def show(figures: dict) -> None:
     """Print the figures as tables."""
     console = Console()
     table = Table(
-        "clip", "tracker: success", "error mm", "all joints prompted: success", "error mm"
+        "kind of clip", "tracker: success", "error mm", "all joints prompted: success", "error mm"
     )
     for name, (success, error) in figures["tracker_clips"].items():
         model_success, model_error = figures["full_prompt_clips"].get(name, (float("nan"),) * 2)
@@ -46,7 +46,8 @@ def show(figures: dict) -> None:
 def markdown(figures: dict) -> str:
     """The figures as Markdown tables."""
     lines = [
-        "| clip | tracker: followed | error, mm | every joint prompted: followed | error, mm |",
+        "| kind of clip | tracker: followed | error, mm | every joint prompted: followed "
+        "| error, mm |",
         "|---|---|---|---|---|",
     ]
     for name, (success, error) in figures["tracker_clips"].items():

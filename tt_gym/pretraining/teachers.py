@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,19 +66,20 @@ def share_out(
     Args:
         tracker: file of the one that has all clips that are left.
         clips: of all.
-        experts: file of a tracker and names of its clips.
+        experts: file of a tracker and names of its clips, or shell patterns of them (``reach_*``).
 
     Raises:
         CheckpointError: a tracker cannot be loaded.
         ClipError: an expert's clip is not among ``clips``.
     """
     known = [clip.name for clip in clips]
-    of_clip = {}
+    of_clip: dict[str, int] = {}
     for number, (_, names) in enumerate(experts, start=1):
         for name in names:
-            if name not in known:
+            matching = fnmatch.filter(known, name)
+            if not matching:
                 raise ClipError(unknown("clip of an expert", name, known))
-            of_clip[name] = number
+            of_clip |= dict.fromkeys(matching, number)
     ordered = sorted(clips, key=lambda clip: of_clip.get(clip.name, 0))
     taught = [of_clip.get(clip.name, 0) for clip in ordered]
     paths = (tracker, *(path for path, _ in experts))
