@@ -24,6 +24,7 @@ from tt_gym.motions import ClipError, MotionLibrary, shipped_clip
 from tt_gym.motions.locomotion import random_locomotion
 from tt_gym.motions.playback import RenderError
 from tt_gym.motions.reaching import random_reaches, reaches_around
+from tt_gym.motions.stepping import random_steps
 from tt_gym.pretraining import distill, following, old_tokens, report, sift, tracker
 from tt_gym.pretraining.average import average
 from tt_gym.pretraining.average import main as main_of_average
@@ -614,7 +615,9 @@ def test_old_tokens_are_answered_as_the_shipped_model_answers_them(
     assert first < 1e-6  # the model itself is still the shipped one
     with torch.no_grad():
         run.model.decoder[-1].bias += 0.1
-    assert float(run.old_token_loss()) == pytest.approx(distill.OLD_TOKENS_WEIGHT * 0.01, rel=0.01)
+    assert float(run.old_token_loss().detach()) == pytest.approx(
+        distill.OLD_TOKENS_WEIGHT * 0.01, rel=0.01
+    )
     run.run(0.3)
     assert len(run.old_buffer) >= 3
     other = average([shipped], [1.0])
@@ -814,6 +817,18 @@ def test_actions_are_followed_only_with_words_or_parts_of_their_poses_shown():
     }
     assert modes["kick"] == {"full", "root", "sparse", "text"}
     assert modes["walk"] == {"full", "heading_speed", "root", "sparse", "nothing", "text"}
+
+
+def test_steps_off_the_facing_are_mostly_asked_for_by_heading_and_speed():
+    steps = random_steps(count=8, duration_s=9.0, turns=0.0, steady=True)
+    off = [float(rotations.wrap_angle(clip.asked[-1, 0] - clip.asked[-1, 2])) for clip in steps]
+    env = DistillEnv(MujocoCpu(DEEPMIMIC, 1600), MotionLibrary(DEEPMIMIC, steps))
+    env.reset()
+    asked = env.mode == PROMPT_MODES.index("heading_speed")
+    ahead = torch.tensor([abs(angle) < 0.3 for angle in off])[env.clip_ids]
+    assert 0.1 < float(ahead.float().mean()) < 0.9
+    assert float(asked[~ahead].float().mean()) == pytest.approx(0.72, abs=0.06)
+    assert float(asked[ahead].float().mean()) == pytest.approx(0.3, abs=0.08)
 
 
 def test_led_commands_show_the_point_that_is_asked_for():

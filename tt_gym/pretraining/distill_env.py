@@ -30,6 +30,8 @@ ACTIONS = ("jump", "kick", "punch", "cmu_jumps", "actions")
 """Clips whose names begin so are followed only with words or parts of their poses shown."""
 _MODE_WEIGHTS = (0.36, 0.30, 0.05, 0.08, 0.11, 0.0, 0.10)
 _TOLD_SHARE = 0.35  # of the prompts on recorded clips that are no plain walk or stand, in words
+_ASIDE_SHARE = 0.6  # of the prompts on steps off the facing, heading and speed: the hardest way
+_ASIDE_RAD = 0.3  # between facing and course
 _WORDS_BESIDE, _HEADING_BESIDE = 0.2, 0.4  # chance of words beside heading and speed; a heading
 _SPEED_BESIDE = 0.6  # chance of a speed beside heading and words
 _MODE_CHANGE_PROBABILITY = 1.0 / 90.0  # per control step: prompts switch within an episode too
@@ -118,6 +120,7 @@ class DistillEnv(TrackingEnv):
         self._settled, self._made = settled(library), library.asked.isfinite().all(dim=-1)
         self._timeless = torch.tensor([self._index[name] for name in _TIMELESS])
         self._action = torch.tensor([name.startswith(ACTIONS) for name in library.names])
+        self._steps_aside = self._off_course()
         self._told = self._action | torch.tensor([_is_special(name) for name in library.names])
 
     def view(self) -> BodyState:
@@ -258,6 +261,13 @@ class DistillEnv(TrackingEnv):
             frames[chosen] = (self._changes[pick, 1] - early).clamp(min=0)
         return clips, frames
 
+    def _off_course(self) -> Tensor:
+        """Clips that are asked to face elsewhere than they go, (L,) bool."""
+        facing, speed, way = self.library.asked.unbind(dim=-1)
+        off = (speed > 0.0) & (rotations.wrap_angle(facing - way).abs() > _ASIDE_RAD)
+        clips = off.split(self.library.lengths.tolist())
+        return torch.stack([part.any() for part in clips])
+
     def _moments_of_change(self) -> Tensor:
         """Clip and frame from which on something else is asked, (M, 2)."""
         moments = []
@@ -305,6 +315,9 @@ class DistillEnv(TrackingEnv):
         if self.disturb:
             told = torch.rand(count, generator=self.generator) < _TOLD_SHARE
             mode = torch.where(self._told[self.clip_ids[ids]] & told, self._index["text"], mode)
+            aside = torch.rand(count, generator=self.generator) < _ASIDE_SHARE
+            aside &= self._steps_aside[self.clip_ids[ids]]
+            mode = torch.where(aside, self._index["heading_speed"], mode)
         unforeseen = self._unforeseen(mode, self.clip_ids[ids], self.frame[ids])
         instead = torch.full_like(mode, self._index["heading_speed"])
         instead[self._action[self.clip_ids[ids]]] = self._index["full"]
